@@ -1,0 +1,1 @@
+"""Compiler, devices, sessions, reports and the command line."""

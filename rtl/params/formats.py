@@ -1,0 +1,140 @@
+"""Number formats that no geometry changes, the coordinates of the hash, and the fixed tables.
+
+Conductances have three forms. A *state* is what programming left behind, `state_bits` wide. *g16* is a conductance on
+a common 16-bit scale that every table and target uses (a state is g16 without its low bits). A *code* is the 8-bit
+present conductance that the engine multiplies. Full scale lies above Gmax, because programmed devices scatter past it.
+"""
+
+import enum
+import functools
+from statistics import NormalDist
+
+ACTIVATION_BITS = 8
+"""An activation: sign and 7-bit magnitude, in two's complement; -128 never occurs."""
+
+ACTIVATION_MAX = 127
+"""Largest magnitude of an activation, in ticks of the row pulse."""
+
+ELEMENT_BITS = 24
+"""A partial sum, and each element of a flit, signed."""
+
+EVENT_BITS = 32
+"""Index of a vector, which travels with it and is its coordinate in the hash."""
+
+TIME_BITS = 48
+"""Target time, in picoseconds since the start of a run."""
+
+CODE_BITS = 8
+CODE_MAX = 255
+"""Largest present conductance of one device."""
+
+GMAX_CODE = 200
+"""Present conductance of a device at Gmax: full scale is 1.275 Gmax."""
+
+G16_BITS = 16
+G16_MAX = (1 << G16_BITS) - 1
+GMAX_G16 = GMAX_CODE << (G16_BITS - CODE_BITS)
+
+ADC_GAIN_BITS = 20
+ADC_SHIFT = 24
+"""Code = round((charge + noise) * gain + offset), gain and offset in units of 2**-24 codes."""
+
+AFFINE_SCALE_BITS = 16
+AFFINE_SHIFT = 8
+"""Partial sum = round(code * scale / 2**8) + bias."""
+
+GAUSS_BITS = 18
+GAUSS_FRACTION = 14
+"""A Gaussian sample: signed 18 bits, one sigma = 2**14."""
+
+GAUSS_INDEX_BITS = 11
+"""Bits of the hash that each of the two table reads of a Gaussian consumes: 10 of index, 1 of sign."""
+
+NOISE_ROOT_FRACTION = 12
+"""Fraction bits of a column's noise constant (charge per root of the sum of squared activations)."""
+
+NORM_FRACTION = 4
+"""Fraction bits of the root of the sum of squared activations."""
+
+SIGMA_BITS = 18
+SIGMA_FRACTION = 2
+"""The standard deviation of one conversion, in charge units."""
+
+NU_FRACTION = 16
+"""Fraction bits of a drift exponent."""
+
+LOG_TIME_FRACTION = 12
+LOG_TIME_BITS = 18
+"""log2((t + t0) / t0)."""
+
+EXPONENT_FRACTION = 12
+EXPONENT_BITS = 16
+"""nu * log2((t + t0) / t0), saturated."""
+
+EXP2_INDEX_BITS = 10
+EXP2_BITS = 16
+"""2**-fraction, read at the middle of each of 1,024 intervals, in units of 2**-16."""
+
+
+class FlitKind(enum.IntEnum):
+    """What the elements of a flit are."""
+
+    HEADER = 0
+    """Event (32 bits) and target time (48 bits) of the vector that follows on this route."""
+    ACTIVATION = 1
+    PARTIAL = 2
+
+
+class Purpose(enum.IntEnum):
+    """What a random value is for: the first coordinate of the hash."""
+
+    READ = 1
+    """White noise of an inference read: (column), event = index of the vector."""
+    VERIFY = 2
+    """White noise of a verify read: (row, column), event = epoch, iteration, repeat."""
+    PULSE = 3
+    """Spread of a programming pulse: (row, column, device), event = epoch, iteration."""
+    STATIC = 4
+    """Relaxation (first word) and drift exponent (second word): (row, column, device), event = epoch."""
+    FLICKER = 5
+    """1/f noise of one age: (row, column, device), event = epoch, age."""
+    PROBE = 6
+    """White noise of a compensation probe: (row, column), event = epoch, age, repeat."""
+
+
+ROW_SHIFT, COLUMN_SHIFT, DEVICE_SHIFT = 18, 4, 0
+"""Places of row (14 bits), column (14 bits) and device (4 bits) in the first counter word."""
+
+ITERATION_SHIFT, REPEAT_BITS, EPOCH_SHIFT, AGE_BITS = 4, 4, 24, 20
+"""Event of a VERIFY: epoch << 24 | iteration << 4 | repeat; of a PULSE: epoch << 24 | iteration << 4;
+of a STATIC: epoch << 24; of a FLICKER: epoch << 24 | age << 4; of a PROBE: epoch << 24 | age << 4 | repeat."""
+
+HASH_ROUNDS = 13
+"""Rounds of Threefry-2x32 (Salmon et al., SC 2011): the fewest that pass BigCrush there."""
+
+
+def hash_key(seed: int, purpose: int, chip: int, tile: int) -> tuple[int, int]:
+    """Return the two 32-bit key words of the hash for 32-bit `seed`, 8-bit `chip` and 16-bit `tile`."""
+    return seed & 0xFFFFFFFF, int(purpose) << 24 | (chip & 0xFF) << 16 | (tile & 0xFFFF)
+
+
+def hash_counter(row: int, column: int, device: int = 0) -> int:
+    """Return the first counter word; the second is the event. Works on integers and on numpy arrays."""
+    return row << ROW_SHIFT | column << COLUMN_SHIFT | device << DEVICE_SHIFT
+
+
+@functools.cache
+def gaussian_table() -> tuple[int, ...]:
+    """Return 1,024 positive quantiles of N(0, 1/2) in units of 2**-14: two of them, signed, sum to N(0, 1)."""
+    size = 1 << (GAUSS_INDEX_BITS - 1)
+    normal = NormalDist(0, 0.5**0.5)
+    values = [normal.inv_cdf(0.5 + (k + 0.5) / (2 * size)) for k in range(size)]
+    scale = (0.5 * size / sum(v * v for v in values)) ** 0.5  # midpoints lose the tail's variance: give it back
+    return tuple(round(v * scale * (1 << GAUSS_FRACTION)) for v in values)
+
+
+@functools.cache
+def exp2_table() -> tuple[int, ...]:
+    """Return 2**-((k + 0.5) / 1024) in units of 2**-16 for k = 0..1023."""
+    size = 1 << EXP2_INDEX_BITS
+    return tuple(round(2.0 ** (-(k + 0.5) / size) * (1 << EXP2_BITS)) for k in range(size))

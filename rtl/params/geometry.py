@@ -1,0 +1,202 @@
+"""The geometry of a chip: every size that is fixed when it is built, checked where it is stated."""
+
+import dataclasses
+import math
+
+from rtl.params.formats import ACTIVATION_MAX, CODE_MAX
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Geometry:
+    """Sizes of one chip.
+
+    Raises
+    ------
+    ValueError
+        If a parameter, or a combination of them, cannot be built; the sentence names it.
+    """
+
+    name: str
+    engines: int = 2
+    """Engines on the chip; each stands at its own mesh node with its converters and its write-verify controller."""
+    contexts: int = 8
+    """Tiles that can share one engine."""
+    rows: int = 112
+    """Most rows (wordlines) of a tile."""
+    columns: int = 64
+    """Most columns (bitlines) of a tile."""
+    lanes: int = 56
+    """Multiplications per clock of one engine: more rows than lanes are folded."""
+    pairs: int = 1
+    """Device pairs per cell: 1 (G+ - G-) or 2 (F (G+ - G-) + (g+ - g-))."""
+    significance: int = 1
+    """F, the weight of the main pair; 1 where there is only one pair."""
+    state_bits: int = 16
+    """Bits of one device state, 9 to 16."""
+    adc_bits: int = 8
+    """Bits of an ADC code, 4 to 12."""
+    transport: int = 4
+    """W: elements a flit carries, activations an engine loads per clock, lanes of the digital unit."""
+    program_lanes: int = 1
+    """P: devices that programming and ageing process per clock; divides 2 * pairs."""
+    net_words: int = 1024
+    """Depth of the weight memory of each group of W lanes: one word a column and fold of a context."""
+    cells: int = 50944
+    """Cells whose device states one engine holds."""
+    column_words: int = 512
+    """Column constants one engine holds: one a column of a context."""
+    digital_words: int = 1024
+    """Depth of the digital unit's memory, in words of W elements."""
+    instructions: int = 64
+    programs: int = 8
+    routes: int = 64
+    result_words: int = 64
+    """Depth of the port's result memory, in flits."""
+    result_vectors: int = 8
+    """Vectors that may be sent before their results are received."""
+    backward: bool = False
+    """Engines can also read backward: columns driven, rows integrated."""
+    mesh_columns: int = 2
+    """Width of the mesh; units fill it row by row: port, engines, digital unit."""
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.type in (int, "int") and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+                raise ValueError(f"{field.name} must be a positive integer, not {value!r}")
+        self._in_range("state_bits", 9, 16)
+        self._in_range("adc_bits", 4, 12)
+        self._in_range("rows", 1, 1024)
+        self._in_range("columns", 4, 1024)
+        self._in_range("contexts", 1, 64)
+        self._in_range("transport", 4, 16)
+        self._in_range("engines", 1, 13)
+        self._in_range("routes", 2, 64)
+        self._in_range("programs", 1, 16)
+        self._in_range("instructions", 1, 256)
+        self._in_range("digital_words", 2, 4096)
+        self._in_range("cells", 1, 1 << 20)
+        if self.pairs not in (1, 2):
+            raise ValueError(f"pairs must be 1 or 2, not {self.pairs}")
+        if self.significance not in (1, 2, 3, 4):
+            raise ValueError(f"significance must be 1, 2, 3 or 4, not {self.significance}")
+        if self.pairs == 1 and self.significance != 1:
+            raise ValueError(f"significance must be 1 with one pair, not {self.significance}")
+        if self.lanes % self.transport or self.rows % self.transport:
+            raise ValueError(f"lanes ({self.lanes}) and rows ({self.rows}) must be multiples of "
+                             f"transport ({self.transport})")
+        if self.lanes > self.rows:
+            raise ValueError(f"lanes ({self.lanes}) must not exceed rows ({self.rows}): the rest would never work")
+        if self.devices % self.program_lanes:
+            raise ValueError(f"program_lanes ({self.program_lanes}) must divide the {self.devices} devices of a cell")
+        if self.net_words & (self.net_words - 1):
+            raise ValueError(f"net_words must be a power of two, not {self.net_words}")
+        if self.column_words & (self.column_words - 1):
+            raise ValueError(f"column_words must be a power of two, not {self.column_words}")
+        if self.mesh_columns > self.units:
+            raise ValueError(f"mesh_columns ({self.mesh_columns}) must not exceed the {self.units} units")
+
+    def _in_range(self, name: str, low: int, high: int) -> None:
+        value = getattr(self, name)
+        if not low <= value <= high:
+            raise ValueError(f"{name} must be {low} to {high}, not {value}")
+
+    def replace(self, **changes: object) -> "Geometry":
+        """Return a copy with some parameters changed and all checked again."""
+        return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
+
+    @property
+    def devices(self) -> int:
+        """Devices of a cell: G+, G- and, with two pairs, g+, g-."""
+        return 2 * self.pairs
+
+    @property
+    def net_max(self) -> int:
+        """Largest magnitude of a net."""
+        return CODE_MAX * (self.significance + 1 if self.pairs == 2 else 1)
+
+    @property
+    def net_bits(self) -> int:
+        """Bits of a net, signed: 9 to 12."""
+        return self.net_max.bit_length() + 1
+
+    @property
+    def folds(self) -> int:
+        """Passes over the columns that the largest tile needs."""
+        return -(-self.rows // self.lanes)
+
+    @property
+    def charge_max(self) -> int:
+        """Largest magnitude of a complete charge, forward or backward."""
+        return self.net_max * ACTIVATION_MAX * max(self.rows, self.columns)
+
+    @property
+    def charge_bits(self) -> int:
+        """Bits of a charge, signed: it never wraps (docs/numbers.md)."""
+        return self.charge_max.bit_length() + 1
+
+    @property
+    def row_words(self) -> int:
+        """Words of W activations of the largest tile's input."""
+        return self.rows // self.transport
+
+    @property
+    def lane_words(self) -> int:
+        """Groups of W lanes of an engine: words that one fold loads."""
+        return self.lanes // self.transport
+
+    @property
+    def code_max(self) -> int:
+        """Largest magnitude of an ADC code."""
+        return (1 << (self.adc_bits - 1)) - 1
+
+    @property
+    def units(self) -> int:
+        """Port, engines, digital unit: the units of the mesh, in this order."""
+        return self.engines + 2
+
+    @property
+    def digital_unit(self) -> int:
+        """Number of the digital unit's mesh node; the port is unit 0, engine k is unit k + 1."""
+        return self.engines + 1
+
+    @property
+    def mesh_rows(self) -> int:
+        """Height of the mesh."""
+        return math.ceil(self.units / self.mesh_columns)
+
+    @property
+    def nodes(self) -> int:
+        """Nodes of the mesh; those past the last unit only route."""
+        return self.mesh_rows * self.mesh_columns
+
+    @property
+    def total_lanes(self) -> int:
+        """Multiplications per clock of the chip."""
+        return self.engines * self.lanes
+
+
+def _presets(*geometries: Geometry) -> dict[str, Geometry]:
+    return {geometry.name: geometry for geometry in geometries}
+
+
+PRESETS = _presets(
+    Geometry(name="tiny", engines=1, contexts=4, rows=8, columns=8, lanes=4, net_words=64, cells=256, column_words=32,
+             digital_words=128, instructions=16, programs=4, routes=16, result_words=32, result_vectors=4),
+    Geometry(name="pairs", engines=1, contexts=4, rows=8, columns=8, lanes=8, pairs=2, significance=3, adc_bits=10,
+             program_lanes=2, net_words=64, cells=256, column_words=32, digital_words=128, instructions=16, programs=4,
+             routes=16, result_words=32, result_vectors=4),
+    Geometry(name="small", engines=2, contexts=4, rows=32, columns=16, lanes=16, net_words=128, cells=2048,
+             column_words=64, digital_words=256, instructions=32, programs=4, routes=32),
+    Geometry(name="board-small", engines=1, contexts=4, rows=32, columns=32, lanes=16, state_bits=9, net_words=256,
+             cells=4096, column_words=128, digital_words=256, instructions=32, programs=4, routes=32),
+    Geometry(name="demo", state_bits=9),
+)
+"""Named geometries. `demo` holds 784-128-10 and fits the ULX3S-85F; its states have 9 bits because 16 would not."""
+
+
+def preset(name: str) -> Geometry:
+    """Return a named geometry, or raise ValueError that lists the names."""
+    if name not in PRESETS:
+        raise ValueError(f"unknown geometry {name!r}: choose from {', '.join(PRESETS)}")
+    return PRESETS[name]

@@ -1,0 +1,231 @@
+"""The register map: every address the host may touch, told once.
+
+An address is unit << 24 | region << 20 | offset, in 32-bit words. Units are mesh nodes: 0 is the port, 1... are the
+engines, the last is the digital unit. Offsets are spelled as dotted strides where a region is a table of records.
+A register access to a busy unit waits until it is idle.
+"""
+
+import dataclasses
+import enum
+import json
+import zlib
+
+from rtl.params.geometry import Geometry
+from rtl.params.program import INSTRUCTION_FIELDS
+from rtl.params.protocol import PROTOCOL_VERSION
+
+UNIT_SHIFT, REGION_SHIFT = 24, 20
+
+
+class PortRegion(enum.IntEnum):
+    """Regions of unit 0."""
+
+    REGISTERS = 0
+    COUNTERS = 1
+    PLAN = 2
+    """segment -> route | words << 8: how a sent vector is cut into messages."""
+    ROUTES = 15
+
+
+class EngineRegion(enum.IntEnum):
+    """Regions of an engine's unit."""
+
+    REGISTERS = 0
+    COUNTERS = 1
+    CONTEXTS = 2
+    COLUMNS = 3
+    TABLES = 4
+    TARGETS = 5
+    OUTCOMES = 6
+    STATES = 7
+    INPUTS = 8
+    ROUTES = 15
+
+
+class DigitalRegion(enum.IntEnum):
+    """Regions of the digital unit."""
+
+    REGISTERS = 0
+    COUNTERS = 1
+    INPUT_ROUTES = 2
+    PROGRAMS = 3
+    INSTRUCTIONS = 4
+    MEMORY = 5
+    ACTIVATION_TABLES = 6
+    ROUTES = 15
+
+
+Region = PortRegion | EngineRegion | DigitalRegion
+ROUTES = 15
+"""The same in every unit: route -> mask of mesh outputs (bit 0 local, 1 north, 2 east, 3 south, 4 west) of its node."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Register:
+    """One word: its unit kind, region, offset inside its record, width, access and meaning."""
+
+    unit: str
+    region: Region
+    name: str
+    offset: int
+    bits: int
+    access: str
+    text: str
+    signed: bool = False
+
+
+class EngineOperation(enum.IntEnum):
+    """Written to the engine's `operation` register; the next access waits until it has ended."""
+
+    PROGRAM = 1
+    """Write-verify one row of a context to TARGETS; OUTCOMES tells how each column ended."""
+    PROBE = 2
+    """Read rows one-hot in the verify range; OUTCOMES holds each column's sum of |code sum| over them."""
+    AGE = 3
+    """Recompute present conductances, nets and column noise constants of a context from its states."""
+
+
+class Table(enum.IntEnum):
+    """Tables of the device pipeline, 256 entries of 16 bits each, indexed by the top byte of a g16."""
+
+    PULSE_SIGMA = 0
+    """Spread of a melt pulse against its amplitude, g16."""
+    RELAX_SIGMA = 1
+    """Relaxation after the last pulse against the state, g16."""
+    NU_MEAN = 2
+    NU_SIGMA = 3
+    """Drift exponent, 16 fraction bits."""
+    FLICKER = 4
+    """1/f noise of the present age relative to the drifted conductance, 16 fraction bits."""
+
+
+CONTEXT_STRIDE, COLUMN_STRIDE, PROGRAM_STRIDE, ROUTE_STRIDE = 16, 4, 4, 4
+
+_ENGINE_REGISTERS = (
+    ("operation", 2, "w", "start an EngineOperation; reads as 0"),
+    ("context", 6, "rw", "context the operation works on"),
+    ("row", 10, "rw", "first row of PROGRAM and PROBE"),
+    ("row_count", 11, "rw", "rows of PROBE"),
+    ("seed", 32, "rw", "seed of every random value"),
+    ("chip", 8, "rw", "logical chip, a coordinate of the hash"),
+    ("epoch", 8, "rw", "programming epoch, a coordinate of the hash"),
+    ("age", 20, "rw", "age as a coordinate of the hash: log2((t + t0) / t0) with 12 fraction bits, modulo 2**20"),
+    ("log_time", 18, "rw", "log2((t + t0) / t0), 12 fraction bits"),
+    ("noise_gain", 16, "rw", "K: a column's noise constant is isqrt(sum of |net| * K) after AGE; 0 is noiseless"),
+    ("verify_noise", 16, "rw", "noise constant of verify reads, 12 fraction bits"),
+    ("verify_gain", 20, "rw", "ADC gain of the verify range, 2**-24 codes per charge unit"),
+    ("verify_offset", 32, "rw", "ADC offset of the verify range, 2**-24 codes, signed"),
+    ("averages", 5, "rw", "reads summed per verify, 1 to 16"),
+    ("window", 16, "rw", "accepted |error| of the sum of codes"),
+    ("iterations", 8, "rw", "most verify reads of a cell and pair"),
+    ("counts_per_g", 16, "rw", "sum of codes per g16, 16 fraction bits"),
+    ("main_step", 16, "rw", "g16 of amplitude per count of error, main pair, 8 fraction bits"),
+    ("minor_step", 16, "rw", "the same for the minor pair"),
+    ("main_scale", 16, "rw", "g16 of first amplitude per g16 of target, main pair, 15 fraction bits (1/F)"),
+)
+
+_CONTEXT_FIELDS = (
+    ("tile", 16, "logical tile, a coordinate of the hash"),
+    ("rows", 11, "rows in use"),
+    ("columns", 11, "columns in use, at least 4"),
+    ("net_base", 12, "first word in the weight memory: fold f, column c is at net_base + f * columns + c"),
+    ("state_base", 20, "first cell: row r, column c is at state_base + c * rows + r"),
+    ("column_base", 12, "first column constant"),
+    ("route", 6, "route of the partial sums"),
+    ("adc_gain", 20, "ADC gain of the inference range, 2**-24 codes per charge unit"),
+    ("adc_offset", 32, "ADC offset of the inference range, 2**-24 codes, signed"),
+    ("latency", 32, "target time of one vector, transport included, ps"),
+)
+
+_COLUMN_FIELDS = (
+    ("scale", 16, "affine scale, signed, 8 fraction bits"),
+    ("bias", 24, "affine bias, signed"),
+    ("noise", 16, "noise constant, 12 fraction bits; written by AGE"),
+)
+
+_ENGINE_COUNTERS = (
+    ("vectors", "inference reads"), ("row_ticks", "ticks of all row pulses of inference reads"),
+    ("conversions", "ADC conversions of inference reads"), ("clips", "of these, clipped"),
+    ("verify_conversions", "ADC conversions of verify and probe reads"), ("pulses", "programming pulses"),
+    ("aged", "devices whose present conductance was recomputed"), ("busy", "clock cycles a column was issued (board)"),
+)
+
+_DIGITAL_COUNTERS = (
+    ("messages", "programs run"), ("operations", "words (of W elements) through the pipeline"),
+    ("busy", "clock cycles a program ran (board)"),
+)
+
+_PORT_COUNTERS = (
+    ("sent", "vectors accepted"), ("received", "results handed out"),
+    ("cycles", "clock cycles since power-up (board)"), ("hops", "flits that crossed a link between two nodes"),
+)
+
+
+def _registers() -> tuple[Register, ...]:
+    port, engine, digital = PortRegion, EngineRegion, DigitalRegion
+    out = [Register("engine", engine.REGISTERS, n, k, b, a, t, signed=n == "verify_offset")
+           for k, (n, b, a, t) in enumerate(_ENGINE_REGISTERS)]
+    out += [Register("engine", engine.CONTEXTS, n, k, b, "rw", t, signed=n == "adc_offset")
+            for k, (n, b, t) in enumerate(_CONTEXT_FIELDS)]
+    out += [Register("engine", engine.COLUMNS, n, k, b, "rw", t, signed=n in ("scale", "bias"))
+            for k, (n, b, t) in enumerate(_COLUMN_FIELDS)]
+    out += [
+        Register("engine", engine.TABLES, "table", 0, 16, "w", "Table << 8 | index"),
+        Register("engine", engine.TARGETS, "target", 0, 18, "rw", "column -> net target, g16, signed", signed=True),
+        Register("engine", engine.OUTCOMES, "outcome", 0, 32, "r",
+                 "column -> after PROGRAM: sum of codes (signed 16) << 16 | pulses (8) << 8 | converged (1); "
+                 "after PROBE: sum of |code sums| (32)"),
+        Register("engine", engine.STATES, "state", 0, 32, "rw",
+                 "cell * pairs + pair -> G- << 16 | G+ (emulation only: write-verify never uses it)"),
+        Register("engine", engine.INPUTS, "input", 0, 7, "rw", "route -> context | valid << 6"),
+        Register("digital", digital.INPUT_ROUTES, "base", 0, 12, "rw", "route -> first word of its landing zone"),
+        Register("digital", digital.INPUT_ROUTES, "program", 1, 5, "rw", "route -> program | valid << 4"),
+        Register("digital", digital.PROGRAMS, "start", 0, 8, "rw", "program -> its first instruction"),
+        Register("digital", digital.PROGRAMS, "messages", 1, 7, "rw", "messages that one run consumes, one per route"),
+        Register("digital", digital.PROGRAMS, "slot", 2, 12, "rw", "words between the two landing slots"),
+        Register("digital", digital.PROGRAMS, "latency", 3, 32, "rw", "target time of one run, transport included, ps"),
+        Register("digital", digital.INSTRUCTIONS, "word", 0, 32, "w", "instruction * 8 + word"),
+        Register("digital", digital.MEMORY, "element", 0, 24, "rw", "word * 16 + element, signed", signed=True),
+        Register("digital", digital.ACTIVATION_TABLES, "value", 0, 24, "w", "table << 8 | index (value + 128)",
+                 signed=True),
+        Register("port", port.REGISTERS, "window", 0, 4, "rw", "vectors that may be in the mesh at once"),
+        Register("port", port.REGISTERS, "segments", 1, 6, "rw", "messages a sent vector is cut into"),
+        Register("port", port.PLAN, "segment", 0, 16, "rw", "segment -> route | words << 8"),
+    ]
+    regions: tuple[tuple[str, type[PortRegion] | type[EngineRegion] | type[DigitalRegion],
+                         tuple[tuple[str, str], ...]], ...] = (
+        ("port", port, _PORT_COUNTERS), ("engine", engine, _ENGINE_COUNTERS), ("digital", digital, _DIGITAL_COUNTERS))
+    for kind, region, counters in regions:
+        out += [Register(kind, region.COUNTERS, n, 2 * k, 64, "r", t) for k, (n, t) in enumerate(counters)]
+        out.append(Register(kind, region.ROUTES, "outputs", 0, 5, "rw", "route -> mask of outputs of the node"))
+    return tuple(out)
+
+
+REGISTER_MAP = _registers()
+_BY_NAME = {(r.unit, r.region, r.name): r for r in REGISTER_MAP}
+
+
+def register(unit_kind: str, region: Region, name: str) -> Register:
+    """Return a register by the kind of its unit (port, engine, digital), its region and its name."""
+    return _BY_NAME[unit_kind, region, name]
+
+
+def fields(unit_kind: str, region: Region) -> tuple[Register, ...]:
+    """Return the registers of one region, in the order of their offsets."""
+    return tuple(r for r in REGISTER_MAP if r.unit == unit_kind and r.region == region)
+
+
+def address(unit: int, region: Region, offset: int) -> int:
+    """Return the address of a word."""
+    return unit << UNIT_SHIFT | int(region) << REGION_SHIFT | offset
+
+
+def geometry_hash(geometry: Geometry) -> int:
+    """Return 32 bits that differ whenever geometry, register map, instruction or protocol differ."""
+    description = {
+        "geometry": dataclasses.asdict(geometry),
+        "registers": [dataclasses.astuple(r) for r in REGISTER_MAP],
+        "instruction": INSTRUCTION_FIELDS,
+        "protocol": PROTOCOL_VERSION,
+    }
+    return zlib.crc32(json.dumps(description, sort_keys=True).encode())
