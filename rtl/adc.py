@@ -50,7 +50,7 @@ class Adc(wiring.Component):
     Parameters
     ----------
     geometry : Geometry
-    tag : shape
+    tag : shape-like
         Of what rides along with a conversion.
 
     Members
@@ -59,7 +59,7 @@ class Adc(wiring.Component):
     o : Out(stream of adc_response_layout)
     """
 
-    def __init__(self, *, geometry: Geometry, tag=unsigned(0)):
+    def __init__(self, *, geometry: Geometry, tag=0):
         self._geometry = geometry
         self._tag = tag
         super().__init__({

@@ -33,7 +33,7 @@ class Affine(wiring.Component):
     Parameters
     ----------
     geometry : Geometry
-    tag : shape
+    tag : shape-like
         Of what rides along with a code.
 
     Members
@@ -42,7 +42,7 @@ class Affine(wiring.Component):
     o : Out(stream of affine_response_layout)
     """
 
-    def __init__(self, *, geometry: Geometry, tag=unsigned(0)):
+    def __init__(self, *, geometry: Geometry, tag=0):
         super().__init__({
             "i": In(stream.Signature(affine_request_layout(geometry, tag), always_ready=True)),
             "o": Out(stream.Signature(affine_response_layout(tag), always_ready=True)),

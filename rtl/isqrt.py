@@ -51,9 +51,9 @@ class Isqrt(wiring.Component):
         steps = self._steps
         left = Signal(range(steps + 1))
         value = Signal(2 * steps, reset_less=True)
-        remainder = Signal(steps + 1, reset_less=True)  # never above twice the root
+        remainder = Signal(steps, reset_less=True)  # at most twice the root so far
         root = Signal(steps, reset_less=True)
-        difference = Signal(steps + 4)
+        difference = Signal(steps + 3)
         fits = Signal()
         grown = Cat(value[-2:], remainder)
         m.d.comb += [

@@ -85,4 +85,5 @@ def mix(x0: Words, x1: Words, words: list[Words], rounds: int, spare: Words) -> 
 
 def _words(value: Any) -> Words:
     value = np.asarray(value)
-    return value if value.dtype == np.uint32 else (value & 0xFFFFFFFF).astype(np.uint32)
+    words: Words = value if value.dtype == np.uint32 else (value & 0xFFFFFFFF).astype(np.uint32)
+    return words

@@ -20,7 +20,7 @@ def _corners(rng, count, *values):
 
 
 def _requests(g, rng, count):
-    """Conversions of three sorts: all corners, all random, and charges near the edge between two codes."""
+    """Conversions of three sorts: all corners, all random, and those that end at the edge between two codes."""
     charge, norm, sigma = g.charge_max, (1 << norm_bits(g)) - 1, 1 << 17
     low = {
         "charge": _corners(rng, count, -charge, -1, 0, 1, charge), "noise": _corners(rng, count, 0, 1, 65535),
@@ -35,12 +35,10 @@ def _requests(g, rng, count):
         "gain": rng.integers(1, 2 * typical, count).clip(0, (1 << 20) - 1),
         "offset": rng.integers(-(1 << 26), 1 << 26, count),
     }
-    code = rng.integers(-g.code_max - 1, g.code_max + 1, count)
-    gain = np.full(count, (1 << 20) - 1)
-    edge = ((2 * code + 1) << 23) // gain
-    edges = middle | {"charge": (edge + rng.integers(-1, 2, count)).clip(-charge, charge), "gain": gain,
-                      "noise": np.zeros(count, np.int64), "offset": rng.integers(-2, 3, count)}
-    parts = (low, middle, edges)
+    edge = middle | {"charge": rng.integers(-charge // 8, charge // 8 + 1, count)}
+    scaled = (edge["charge"] + noise_charge(edge["noise"], edge["norm"], edge["xi"])) * edge["gain"]
+    edge["offset"] = ((scaled >> 24) * 2 + 1 << 23) - scaled - rng.integers(0, 2, count)
+    parts = (low, middle, edge)
     return {name: np.concatenate([part[name] for part in parts]) for name in low}
 
 
