@@ -1,6 +1,6 @@
 """Codes to partial sums: a column's scale and bias, the one place where calibration and weight scales act."""
 
-from amaranth.hdl import Module, Value, signed, unsigned
+from amaranth.hdl import Module, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
