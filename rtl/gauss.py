@@ -1,4 +1,4 @@
-"""A Gaussian sample from one word of the hash, by two looks into a table of quantiles."""
+"""A Gaussian sample from one word of the hash, by two looks into a table."""
 
 from amaranth.hdl import Module, Mux, signed, unsigned
 from amaranth.lib import wiring
