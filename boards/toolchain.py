@@ -5,6 +5,7 @@ Yosys runs in a process of its own: it ends the process that it meets an error i
 
 import hashlib
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -15,8 +16,8 @@ from typing import Any
 
 import platformdirs
 
-__all__ = ["ToolError", "cache_directory", "content_hash", "port_names", "run_tool", "run_yosys", "tool_versions",
-           "verilog_of"]
+__all__ = ["Progress", "ToolError", "cache_directory", "content_hash", "port_names", "relax_collisions", "run_tool",
+           "run_yosys", "tool_versions", "verilog_of"]
 
 Progress = Callable[[str], None]
 """Told in a few words what a long step is doing."""
@@ -98,6 +99,39 @@ def port_names(component: Any) -> dict[str, tuple[Any, Any]]:
         direction = PortDirection.Input if member.flow == In else PortDirection.Output
         ports["_".join(str(part) for part in path)] = (Value.cast(value), direction)
     return ports
+
+
+def relax_collisions(rtlil: str) -> str:
+    """Return RTLIL in which memories marked `attrs={"no_rw_check": 1}` may return anything when a word is read in the
+    clock in which it is written.
+
+    Block RAM of the ECP5 does that; keeping Amaranth's meaning (the old word) costs some 70 LUTs and 90 flip-flops a
+    port, in the slowest path of the design. Mark only memories where such a word is never used.
+    """
+    pattern = re.compile(r"^module .*?^end$", re.MULTILINE | re.DOTALL)
+    return pattern.sub(lambda match: _relax_module(match[0]), rtlil)
+
+
+def _relax_module(text: str) -> str:
+    marked = re.findall(r"^  attribute \\no_rw_check [^\n]*1\n(?:  attribute [^\n]*\n)*  memory [^\n]* \\(\S+)$", text,
+                        re.MULTILINE)
+    if not marked:
+        return text
+
+    def relax(match: re.Match[str]) -> str:
+        cell = match[0]
+        transparent = "1" in _parameter(cell, "TRANSPARENCY_MASK").partition("'")[2]
+        if transparent or not any(_parameter(cell, "MEMID") == f'"\\\\{name}"' for name in marked):
+            return cell
+        width, _, bits = _parameter(cell, "COLLISION_X_MASK").partition("'")
+        return cell.replace(f"\\COLLISION_X_MASK {width}'{bits}", f"\\COLLISION_X_MASK {width}'{'1' * len(bits)}")
+
+    return re.sub(r"^  cell \$memrd_v2 .*?^  end$", relax, text, flags=re.MULTILINE | re.DOTALL)
+
+
+def _parameter(cell: str, name: str) -> str:
+    found = re.search(rf"parameter \\{name} (\S+)", cell)
+    return found[1] if found else ""
 
 
 def verilog_of(component: Any, *, name: str = "top") -> str:
