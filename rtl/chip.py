@@ -1,0 +1,63 @@
+"""The chip: a host link, a register bus to every unit, and the mesh with its units."""
+
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from rtl.bus import BusDecoder
+from rtl.core import Core
+from rtl.digital import DigitalUnit
+from rtl.link import Link
+from rtl.mesh import Mesh
+from rtl.params import ROUTES, Geometry
+from rtl.port import Port
+
+__all__ = ["Chip"]
+
+
+class Chip(wiring.Component):
+    """Everything between the bytes of the host link: `rx` in, `tx` out, both with back-pressure."""
+
+    def __init__(self, *, geometry: Geometry):
+        self.geometry = geometry
+        super().__init__({"rx": In(stream.Signature(8)), "tx": Out(stream.Signature(8))})
+
+    def elaborate(self, platform):
+        m = Module()
+        geometry = self.geometry
+
+        m.submodules.link = link = Link(geometry=geometry)
+        m.submodules.mesh = mesh = Mesh(geometry=geometry)
+        m.submodules.port = port = Port(geometry=geometry)
+        cores = [Core(geometry=geometry) for _ in range(geometry.engines)]
+        for k, core in enumerate(cores):
+            m.submodules[f"core{k}"] = core
+        m.submodules.digital = digital = DigitalUnit(geometry=geometry)
+        units = [port, *cores, digital]
+
+        connect(m, flipped(self.rx), link.rx)
+        connect(m, link.tx, flipped(self.tx))
+        connect(m, link.send, port.send)
+        connect(m, port.result, link.result)
+        m.d.comb += [link.credit.eq(port.credit), link.available.eq(port.available), port.hops.eq(mesh.hops)]
+
+        for k, unit in enumerate(units):
+            connect(m, unit.o, mesh.local_in[k])
+            connect(m, mesh.local_out[k], unit.i)
+
+        # The bus reaches every unit and, as their region ROUTES, the router of every node.
+        m.submodules.hub = hub = BusDecoder(targets=len(units) + geometry.nodes)
+        connect(m, link.bus, hub.i)
+        is_route = Signal()
+        m.d.comb += [
+            is_route.eq(link.bus.request.payload.region == ROUTES),
+            hub.select.eq(Mux(is_route,
+                              Mux(link.unit < geometry.nodes, link.unit + len(units), hub.targets),
+                              Mux(link.unit < len(units), link.unit, hub.targets))),
+        ]
+        for k, unit in enumerate(units):
+            connect(m, hub.o[k], unit.bus)
+        for k in range(geometry.nodes):
+            connect(m, hub.o[len(units) + k], mesh.bus[k])
+
+        return m
