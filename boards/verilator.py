@@ -244,29 +244,34 @@ def _make(verilog: str, library: Path, progress: Progress) -> None:
 def _compile(directory: Path, include: Path, log: Path, progress: Progress) -> list[Path]:
     """Compile all C++ of a model, the largest files first, on as many cores as there are (8 at most)."""
     shutil.copy(_HARNESS, directory / "harness.cpp")
-    sources = sorted([*directory.glob("*.cpp"), include / "verilated.cpp", include / "verilated_threads.cpp"],
-                     key=_cost, reverse=True)
+    runtime = cache_directory("verilated") / f"runtime-{content_hash([_tools()])}"
+    runtime.mkdir(exist_ok=True)
+    jobs = [(source, directory / f"{source.stem}.o") for source in directory.glob("*.cpp")]
+    # Verilator's own part is the same for every model.
+    jobs += [(include / f"{name}.cpp", runtime / f"{name}.o") for name in ("verilated", "verilated_threads")]
+    missing = sorted((job for job in jobs if not job[1].exists()), key=lambda job: _cost(job[0]), reverse=True)
     options = [*COMMON_FLAGS, f"-I{directory}", f"-I{include}", f"-I{include / 'vltstd'}", "-pthread"]
     compiler = _compiler()
     done = 0
 
-    def one(source: Path) -> Path:
+    def one(job: tuple[Path, Path]) -> None:
         nonlocal done
-        made = directory / f"{source.stem}.o"
+        source, made = job
         flags = SLOW_FLAGS if "__Slow" in source.stem else FAST_FLAGS
-        own_log = made.with_suffix(".log")
+        own_log, own_object = directory / f"{source.stem}.log", directory / f"{source.stem}.made.o"
         try:
-            run_tool([*compiler, *options, *flags, "-c", str(source), "-o", str(made)],
+            run_tool([*compiler, *options, *flags, "-c", str(source), "-o", str(own_object)],
                      log=own_log, what="compiling the verilated chip")
         except ToolError as error:
             shutil.copy(own_log, log)
             raise ToolError(str(error).replace(str(own_log), str(log))) from error
+        os.replace(own_object, made)
         done += 1
-        progress(f"compiling the verilated chip: {done} of {len(sources)} files")
-        return made
+        progress(f"compiling the verilated chip: {done} of {len(missing)} files")
 
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        return list(pool.map(one, sources))
+        list(pool.map(one, missing))
+    return [made for _, made in jobs]
 
 
 def _cost(source: Path) -> int:
