@@ -1,6 +1,7 @@
 """Frames of the host link: what the two ends say to each other. docs/protocol.md tells the rules."""
 
 import enum
+import struct
 
 PROTOCOL_VERSION = 1
 MAGIC = 0x4C544942
@@ -15,9 +16,29 @@ REQUEST_BYTES = 2048
 REPLY_BYTES = 512
 """Most bytes of a reply's body."""
 
-HEADER_BYTES = 4
+RECEIVE_BYTES = 4096
+"""Bytes of requests (header and body) the device can hold; a host keeps no more unanswered, unless it is one request."""
+
+HEADER_FORMAT = "<BBH"
 """Before the body of a frame, all little-endian: u8 opcode (request) or status (reply), u8 sequence, u16 body length.
 After it: u32 CRC-32 (zlib) of header and body. The whole is COBS-coded and ends with a zero byte."""
+
+HEADER_BYTES = struct.calcsize(HEADER_FORMAT)
+CRC_BYTES = 4
+
+IDENTIFY_FORMAT = "<I"
+READ_FORMAT = "<IHB"
+WRITE_FORMAT = "<IB"
+"""Before the words of a WRITE."""
+
+READ_WORDS = REPLY_BYTES // 4
+"""Most words of a READ."""
+
+VECTOR_BYTES = 10
+"""Event and target time, before the activations of a SEND and the elements of a RECEIVE."""
+
+ADDRESS_BITS = 28
+"""Bits of an address that may be set: 4 of unit, 4 of region, 20 of offset. A burst wraps there."""
 
 
 class Opcode(enum.IntEnum):
@@ -26,13 +47,14 @@ class Opcode(enum.IntEnum):
     IDENTIFY = 0x10
     """Body: u32 nonce. Begins a session: the next request has sequence 1. Reply: see IDENTIFY_FIELDS."""
     READ = 0x11
-    """Body: u32 address, u16 count, u8 step (0 or 1). Reply: count words of u32."""
+    """Body: u32 address, u16 count (1 to READ_WORDS), u8 step (0 or 1). Reply: count words of u32."""
     WRITE = 0x12
-    """Body: u32 address, u8 step, then words of u32. Reply: empty."""
+    """Body: u32 address, u8 step (0 or 1), then one or more words of u32. Reply: empty."""
     SEND = 0x13
     """Body: u32 event, u48 target time, then activations (i8) in the order of the port's plan. Reply: empty."""
     RECEIVE = 0x14
-    """Body: empty. Reply: one result (u32 event, u48 target time, elements of i32), or empty if none is ready."""
+    """Body: empty. Reply: one result (u32 event, u48 target time, elements of i32), or empty if none is ready. Of a
+    result longer than REPLY_BYTES, the next part, with the status MORE but for the last."""
 
 
 class Status(enum.IntEnum):
@@ -44,13 +66,18 @@ class Status(enum.IntEnum):
     NO_CREDIT = 0x22
     """SEND while `result_vectors` results are outstanding; nothing was done."""
     BUS_TIMEOUT = 0x23
-    """A register did not answer within the chip's limit."""
+    """A register did not answer within the chip's limit; words of a WRITE before it were written, those after not."""
     OUT_OF_SEQUENCE = 0x24
     """The sequence number is neither the next nor among the last WINDOW; its field holds the one expected."""
+    MORE = 0x25
+    """OK, and the next RECEIVE brings the following part of the same result."""
+    NO_SESSION = 0x26
+    """No IDENTIFY since power-up; nothing was done. The field of the sequence is 0."""
 
 
 IDENTIFY_FIELDS: tuple[tuple[str, str], ...] = (
     ("magic", "I"), ("version", "I"), ("geometry", "I"), ("nonce", "I"), ("digest", "I"), ("commands", "I"),
 )
-"""Reply to IDENTIFY, as `struct` codes: geometry is `geometry_hash`; digest is the CRC-32 of every state-changing
-request (opcode and body of each WRITE and SEND) executed since power-up, commands their number."""
+"""Reply to IDENTIFY, as `struct` codes: geometry is `geometry_hash`; digest is the CRC-32 of opcode, body and status of
+every WRITE and SEND executed since power-up, one after the other (not those refused with BAD_REQUEST or NO_CREDIT),
+commands their number."""

@@ -1,0 +1,6 @@
+# The same without make: python3 run.py TARGET
+PYTHON ?= python3
+
+.PHONY: demo test test-long lint bench setup
+demo test test-long lint bench setup:
+	@$(PYTHON) run.py $@

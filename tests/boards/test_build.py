@@ -1,0 +1,96 @@
+"""Reading nextpnr's report, the constraints of each board, and a whole build of the stand-in."""
+
+import json
+
+import pytest
+
+from boards.build import Attempt, Report, build, by_component, read_report, write_design
+from boards.toolchain import ToolError
+from boards.ulx3s import BOARDS, Ulx3sTop, board
+from tests.boards.standin import Echo
+
+REPORT = json.dumps({
+    "fmax": {"$glbnet$clk": {"achieved": 71.347, "constraint": 60.0024}},
+    "utilization": {"DP16KD": {"available": 56, "used": 14}, "TRELLIS_COMB": {"available": 24288, "used": 9021},
+                    "GSR": {"available": 1, "used": 0}},
+})
+
+
+def attempt(seed, achieved):
+    return Attempt(seed=seed, seconds=1.0, clocks={"clk": (achieved, 60.0)})
+
+
+def report(*attempts):
+    return Report(board="b", geometry="g", clock_mhz=60.0, baud=3_000_000, tools="t", seed=attempts[-1].seed,
+                  met=attempts[-1].met, attempts=attempts, resources={"DP16KD": (14, 56)},
+                  block_ram={"core0.states": 8}, multipliers={}, seconds=2.0, bitstream="b.bit")
+
+
+def test_report_is_read():
+    clocks, resources = read_report(REPORT)
+    assert clocks == {"$glbnet$clk": (71.35, 60.0)}
+    assert resources == {"TRELLIS_COMB": (9021, 24288), "DP16KD": (14, 56)}
+
+
+def test_report_without_a_clock_is_refused():
+    with pytest.raises(ToolError, match="reported no clock"):
+        read_report(json.dumps({"fmax": {}, "utilization": {}}))
+
+
+def test_timing_is_met_only_if_every_clock_is():
+    assert attempt(1, 60.0).met
+    assert not attempt(1, 59.99).met
+    assert not Attempt(seed=1, seconds=1.0, clocks={"a": (80.0, 60.0), "b": (20.0, 25.0)}).met
+
+
+def test_report_tells_what_was_missed():
+    text = report(attempt(1, 50.0), attempt(2, 61.5)).table()
+    assert "timing met with seed 2" in text
+    assert text.count("missed") == 1
+    assert "25.0 %" in text
+    assert "TIMING NOT MET" in report(attempt(1, 50.0)).table()
+    assert json.loads(report(attempt(2, 61.5)).to_json())["fmax_mhz"] == 61.5
+
+
+def test_block_ram_is_counted_by_owner(tmp_path):
+    path = tmp_path / "list.txt"
+    path.write_text("top/chip.core0.tile.weights0.0.0\ntop/chip.core0.tile.weights1.0.0\n"
+                    "top/chip.core0.tile.weights1.0.1\ntop/chip.port.results.0.0\ntop/x_MULT18X18D_P0\n")
+    assert by_component(path) == {"chip": 1, "chip.core0.tile.weights": 3, "chip.port.results": 1}
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_constraints_of_each_board(name, tmp_path):
+    top = Ulx3sTop(chip=Echo(), clock_hz=50e6, baud=3_000_000)
+    write_design(board(name), top, tmp_path, "top")
+    lines = (tmp_path / "top.lpf").read_text().splitlines()
+    pins = dict(line.removesuffix(";").replace('"', "").split()[2::2] for line in lines if line.startswith("LOCATE"))
+    assert pins == {"clk25_0__io": "G2", "uart_0__rx__io": "M1", "uart_0__tx__io": "L4", "esp32_0__gpio0__io": "L2",
+                    "led_0__io": "B2", "led_1__io": "C2", "led_2__io": "C1"}
+    assert 'FREQUENCY PORT "clk25_0__io" 25000000.0 HZ;' in lines
+    assert "EHXPLLL" in (tmp_path / "top.il").read_text()
+
+
+def test_unknown_board():
+    with pytest.raises(ValueError, match="unknown board 'icebreaker': choose from ulx3s-85f, ulx3s-12f"):
+        board("icebreaker")
+
+
+@pytest.mark.slow
+def test_build_makes_a_bitstream(tmp_path):
+    said = []
+    made = build("ulx3s-12f", chip=Echo(lanes=8, words=256), directory=tmp_path, progress=said.append)
+    assert made.met
+    assert made.resources["MULT18X18D"][0] == 8
+    assert made.block_ram == {"chip.weights": 2}
+    assert (tmp_path / "ulx3s_12f.bit").stat().st_size > 50_000
+    assert json.loads((tmp_path / "ulx3s_12f.report.json").read_text())["seed"] == made.seed
+    assert said[0] == "elaborating"
+
+
+@pytest.mark.slow
+def test_build_says_when_timing_is_missed(tmp_path):
+    made = build("ulx3s-12f", chip=Echo(), clock_hz=400e6, seeds=[3, 4], directory=tmp_path)
+    assert not made.met
+    assert [attempt.seed for attempt in made.attempts] == [3, 4]
+    assert made.fmax_mhz == max(attempt.clocks[clock][0] for attempt in made.attempts for clock in attempt.clocks)

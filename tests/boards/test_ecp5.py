@@ -1,0 +1,45 @@
+"""The clock loop: known dividers, the device's limits, and what cannot be made."""
+
+import pytest
+from amaranth.back import rtlil
+
+from boards.ecp5 import OUTPUT_HZ, PHASE_DETECTOR_HZ, VCO_HZ, Pll, PllDividers
+
+
+@pytest.mark.parametrize(("output_mhz", "reference", "feedback"), [(50, 1, 2), (25, 1, 1), (60, 5, 12), (62.5, 2, 5)])
+def test_known_dividers(output_mhz, reference, feedback):
+    found = PllDividers.solve(input_hz=25e6, output_hz=output_mhz * 1e6)
+    assert (found.reference, found.feedback) == (reference, feedback)
+    assert found.output_hz == output_mhz * 1e6
+
+
+def test_every_answer_is_within_the_limits_of_the_device():
+    made = 0
+    for tenth_mhz in range(100, 2000, 7):
+        try:
+            found = PllDividers.solve(input_hz=25e6, output_hz=tenth_mhz * 1e5)
+        except ValueError:
+            continue
+        made += 1
+        assert abs(25e6 * found.feedback / found.reference / (tenth_mhz * 1e5) - 1) <= 1e-3
+        assert VCO_HZ[0] <= 25e6 * found.feedback / found.reference * found.post <= VCO_HZ[1]
+        assert PHASE_DETECTOR_HZ[0] <= 25e6 / found.reference <= PHASE_DETECTOR_HZ[1]
+        assert all(1 <= divider <= 128 for divider in (found.reference, found.feedback, found.post))
+    assert made > 20
+
+
+@pytest.mark.parametrize(("arguments", "sentence"), [
+    ({"input_hz": 5e6, "output_hz": 50e6}, "input_hz must be 8e"),
+    ({"input_hz": 25e6, "output_hz": 2 * OUTPUT_HZ[1]}, "output_hz must be"),
+    ({"input_hz": 25e6, "output_hz": 1e6}, "output_hz must be"),
+    ({"input_hz": 25e6, "output_hz": 51.3e6}, "no divider makes output_hz 5.13e"),
+])
+def test_refused(arguments, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        PllDividers.solve(**arguments)
+
+
+def test_primitive_has_the_dividers():
+    text = rtlil.convert(Pll(input_hz=25e6, output_hz=60e6), name="top")
+    for parameter in (r"\CLKI_DIV 5", r"\CLKFB_DIV 12", r"\CLKOP_DIV 10"):
+        assert f"parameter {parameter}" in text

@@ -1,0 +1,109 @@
+"""Caches, tools that fail, Verilog with flat names, memories that may collide."""
+
+import re
+import sys
+
+import pytest
+from amaranth.back import rtlil
+from amaranth.hdl import Module
+from amaranth.lib import memory, wiring
+from amaranth.lib.wiring import In, Out
+
+from boards import compiler
+from boards.toolchain import (
+    ToolError,
+    cache_directory,
+    content_hash,
+    relax_collisions,
+    run_tool,
+    run_yosys,
+    verilog_of,
+)
+from tests.boards.standin import Echo
+
+
+def test_hash_depends_on_contents_and_their_borders():
+    hashes = {content_hash(parts) for parts in (["ab", "c"], ["a", "bc"], ["abc"], ["ab", "c", ""], [b"ab", "d"])}
+    assert len(hashes) == 5
+    assert content_hash(["ab", "c"]) == content_hash([b"ab", b"c"])
+
+
+def test_cache_directory_can_be_moved(monkeypatch, tmp_path):
+    monkeypatch.setenv("BITLINE_CACHE", str(tmp_path / "elsewhere"))
+    assert cache_directory("logs") == tmp_path / "elsewhere" / "logs"
+    assert cache_directory("logs").is_dir()
+
+
+def test_failing_tool_names_its_log(tmp_path):
+    log = tmp_path / "tool.log"
+    with pytest.raises(ToolError, match=rf"^counting failed with code 3: see {re.escape(str(log))}$"):
+        run_tool([sys.executable, "-c", "print('words'); raise SystemExit(3)"], log=log, what="counting")
+    assert "words" in log.read_text()
+    with pytest.raises(ToolError, match="counting failed: no-such-tool cannot be started"):
+        run_tool(["no-such-tool"], log=log, what="counting")
+
+
+def test_yosys_error_is_a_sentence(tmp_path):
+    with pytest.raises(ToolError, match="synthesis failed"):
+        run_yosys(["read_rtlil missing.il"], log=tmp_path / "log", what="synthesis", cwd=tmp_path)
+
+
+def test_verilog_has_flat_port_names():
+    text = verilog_of(Echo())
+    header = text[text.index("module top("):text.index(";", text.index("module top("))]
+    names = {name.strip() for name in header.partition("(")[2].rstrip(")").split(",")}
+    assert names == {"clk", "rst", "rx_valid", "rx_payload", "rx_ready", "tx_valid", "tx_payload", "tx_ready"}
+
+
+class _Store(wiring.Component):
+    """One memory, marked or not, 36 bits wide with a write enable for each 9."""
+
+    def __init__(self, *, marked):
+        self.attrs = {"no_rw_check": 1} if marked else {}
+        super().__init__({"address": In(10), "write": In(10), "data": In(36), "enable": In(4), "o": Out(36)})
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.words = words = memory.Memory(shape=36, depth=1024, init=[], attrs=self.attrs)
+        write, read = words.write_port(granularity=9), words.read_port()
+        m.d.comb += [write.addr.eq(self.write), write.data.eq(self.data), write.en.eq(self.enable),
+                     read.addr.eq(self.address), self.o.eq(read.data)]
+        return m
+
+
+def _cells(tmp_path, *, marked):
+    text = rtlil.convert(_Store(marked=marked), name="top")
+    (tmp_path / "top.il").write_text(relax_collisions(text))
+    run_yosys(["read_rtlil top.il", "synth_ecp5 -top top", "tee -o stat stat"], log=tmp_path / "log", what="synthesis",
+              cwd=tmp_path)
+    found = re.findall(r"^\s+(\d+)\s+(?:\S+\s+)?(DP16KD|TRELLIS_FF|LUT4)\s*$", (tmp_path / "stat").read_text(), re.M)
+    return {name: int(count) for count, name in found}
+
+
+def test_marked_memory_needs_no_logic_beside_its_block_ram(tmp_path):
+    plain, marked = _cells(tmp_path, marked=False), _cells(tmp_path, marked=True)
+    assert plain["DP16KD"] == marked["DP16KD"] == 2
+    assert plain["TRELLIS_FF"] > 50
+    assert "TRELLIS_FF" not in marked
+
+
+def test_relaxing_changes_nothing_else():
+    text = rtlil.convert(_Store(marked=True), name="top")
+    relaxed = relax_collisions(text)
+    different = [line for line, other in zip(text.splitlines(), relaxed.splitlines(), strict=True) if line != other]
+    assert len(different) == 1
+    assert "COLLISION_X_MASK" in different[0]
+
+
+def test_compiler_chosen_by_the_environment(monkeypatch):
+    monkeypatch.setenv("CXX", f"{sys.executable} -c")
+    assert compiler.find_compiler() == [sys.executable, "-c"]
+
+
+def test_no_compiler(monkeypatch):
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setattr(compiler.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(compiler.CompilerMissingError, match=r"install g\+\+, or run `.* -m pip install ziglang`"):
+        compiler.find_compiler(names=())
+    monkeypatch.setattr(compiler.importlib.util, "find_spec", lambda name: name)
+    assert compiler.find_compiler(names=()) == [sys.executable, "-m", "ziglang", "c++"]
