@@ -56,8 +56,9 @@ class UartReceiver(wiring.Component):
         with m.If(self.o.ready):
             m.d.sync += self.o.valid.eq(0)
         with m.If(bits_left == 0):
-            # Half a bit before the wrap: the first one falls in the middle of the start bit.
-            m.d.sync += phase.eq(1 << (self.phase_bits - 1))
+            # The first wrap falls in the middle of the start bit: half a bit, less the 2 clocks from its edge to the
+            # first step and from the wrap to the sample, and the half clock by which the edge is seen late on average.
+            m.d.sync += phase.eq((1 << (self.phase_bits - 1)) + 5 * self.step // 2)
             with m.If(~line):
                 m.d.sync += bits_left.eq(10)
         with m.Else():
