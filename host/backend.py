@@ -1,17 +1,18 @@
-"""What a device must be able to do, and the two ways to do it: the numpy model and a link to a real or simulated chip.
+"""What a device must be able to do, and the two ways to do it: the numpy model, and a link to a chip.
 
-Everything goes through the register map. The model overrides what is slow register by register; a test holds that both
-ways give the same.
+Everything goes through the register map. The model overrides what would be slow register by register; a test holds
+that both ways give the same.
 """
 
 import struct
+from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
-from host.errors import BitlineError
-from rtl.params import EngineOperation, EngineRegion, Geometry
+from rtl.params import EngineOperation, EngineRegion, Geometry, Opcode, PortRegion, address
+from rtl.params.protocol import READ_FORMAT, READ_WORDS, VECTOR_BYTES, WINDOW, WRITE_FORMAT
 from rtl.params.registers import register
 from sim.chip import Chip
 from sim.fixed import Ints
@@ -21,7 +22,11 @@ __all__ = ["Backend", "LinkBackend", "LinkLike", "ModelBackend", "Report"]
 Report = Callable[[int], None]
 """Told how many more items are done."""
 
-_HEAD = struct.Struct("<IIH")
+WRITE_WORDS = 256
+"""Words of one WRITE: long enough that its header does not count, short enough that two are under way."""
+
+_VECTOR_HEAD = struct.Struct("<IIH")  # event, and target time as low word and high half-word
+assert _VECTOR_HEAD.size == VECTOR_BYTES
 
 
 class Backend(Protocol):
@@ -87,6 +92,115 @@ class ModelBackend:
 class LinkLike(Protocol):
     """What `LinkBackend` needs of `host.link.Link`: requests, several of them unanswered at once."""
 
-    def read(self, address: int, count: int = 1, step: int = 1) -> list[int]: ...
-    def write(self, address: int, words: Sequence[int], step: int = 1) -> None: ...
-    def close(self) -> None: ...
+    geometry: Geometry
+
+    def submit(self, opcode: Opcode, body: bytes) -> Any:
+        """Send a request, now or as soon as the window allows; return a ticket."""
+
+    def result(self, ticket: Any) -> bytes:
+        """Wait for the reply's body."""
+
+    def receive(self) -> bytes | None:
+        """Return the next result whole, or None if none is ready."""
+
+    def close(self) -> None:
+        """Close the channel."""
+
+
+class LinkBackend:
+    """A chip behind the protocol: verilated, on a board, or on another machine."""
+
+    def __init__(self, link: LinkLike) -> None:
+        self.link = link
+        self.geometry = link.geometry
+
+    def read(self, unit: int, region: int, offset: int, count: int = 1) -> Ints:
+        """Return `count` words from `offset` on, unsigned."""
+        under_way: deque[Any] = deque()
+        words: list[Ints] = []
+        for k in range(0, count, READ_WORDS):
+            under_way.append(self._read(unit, region, offset + k, min(READ_WORDS, count - k)))
+            if len(under_way) >= WINDOW:
+                words.append(self._words(under_way.popleft()))
+        words += [self._words(ticket) for ticket in under_way]
+        return np.concatenate(words) if words else np.zeros(0, np.int64)
+
+    def write(self, unit: int, region: int, offset: int, values: Sequence[int] | Ints) -> None:
+        """Write words from `offset` on; returns when all are written."""
+        for ticket in self._write(unit, region, offset, values):
+            self.link.result(ticket)
+
+    def program_rows(self, unit: int, context: int, targets: Ints, report: Report) -> Ints:
+        """Write-verify the rows one after another; the next row's targets travel while one is programmed."""
+        first = register("engine", EngineRegion.REGISTERS, "context").offset
+        self.write(unit, EngineRegion.REGISTERS, first, [context])
+        outcomes: list[Ints] = []
+        under_way: deque[tuple[list[Any], list[Any]]] = deque()
+
+        def finish() -> None:
+            writes, reads = under_way.popleft()
+            for ticket in writes:
+                self.link.result(ticket)
+            outcomes.append(np.concatenate([self._words(ticket) for ticket in reads]))
+            report(1)
+
+        for row, wanted in enumerate(targets):
+            writes = [
+                *self._write(unit, EngineRegion.TARGETS, 0, wanted),
+                *self._write(unit, EngineRegion.REGISTERS, first + 1, [row]),
+                *self._write(unit, EngineRegion.REGISTERS, 0, [EngineOperation.PROGRAM]),
+            ]
+            reads = [self._read(unit, EngineRegion.OUTCOMES, k, min(READ_WORDS, len(wanted) - k))
+                     for k in range(0, len(wanted), READ_WORDS)]
+            under_way.append((writes, reads))
+            if len(under_way) > 1:
+                finish()
+        while under_way:
+            finish()
+        return np.array(outcomes, np.int64)
+
+    def infer(self, events: Ints, times: Ints, activations: Ints, report: Report) -> tuple[Ints, Ints]:
+        """Return (elements (N, M), times (N,)): vectors are sent as long as the device has room for their results."""
+        results: list[bytes] = []
+        sends: deque[Any] = deque()
+        sent = 0
+        while len(results) < len(events):
+            while sent < len(events) and sent - len(results) < self.geometry.result_vectors:
+                time = int(times[sent])
+                head = _VECTOR_HEAD.pack(int(events[sent]), time & 0xFFFFFFFF, time >> 32)
+                sends.append(self.link.submit(Opcode.SEND, head + np.asarray(activations[sent], np.int8).tobytes()))
+                sent += 1
+            while len(sends) > WINDOW // 2 or (sends and sent == len(events)):
+                self.link.result(sends.popleft())
+            body = self.link.receive()
+            if body is not None:
+                results.append(body)
+                report(1)
+        heads = [_VECTOR_HEAD.unpack_from(body) for body in results]
+        elements = np.array([np.frombuffer(body, "<i4", offset=VECTOR_BYTES) for body in results], np.int64)
+        return elements, np.array([low | high << 32 for _, low, high in heads], np.int64)
+
+    def cycles(self) -> int | None:
+        """Return the clock cycles since power-up."""
+        offset = register("port", PortRegion.COUNTERS, "cycles").offset
+        low, high = self.read(0, PortRegion.COUNTERS, offset, 2).tolist()
+        return int(low | high << 32)
+
+    def close(self) -> None:
+        """Close the channel."""
+        self.link.close()
+
+    def _read(self, unit: int, region: int, offset: int, count: int) -> Any:
+        return self.link.submit(Opcode.READ, struct.pack(READ_FORMAT, address(unit, region, offset), count, 1))
+
+    def _words(self, ticket: Any) -> Ints:
+        return np.frombuffer(self.link.result(ticket), "<u4").astype(np.int64)
+
+    def _write(self, unit: int, region: int, offset: int, values: Sequence[int] | Ints) -> list[Any]:
+        words = np.asarray(values, np.int64) & 0xFFFFFFFF
+        tickets = []
+        for k in range(0, len(words), WRITE_WORDS):
+            head = struct.pack(WRITE_FORMAT, address(unit, region, offset + k), 1)
+            body = words[k:k + WRITE_WORDS].astype("<u4").tobytes()
+            tickets.append(self.link.submit(Opcode.WRITE, head + body))
+        return tickets

@@ -215,7 +215,7 @@ def fields(unit_kind: str, region: Region) -> tuple[Register, ...]:
     return tuple(r for r in REGISTER_MAP if r.unit == unit_kind and r.region == region)
 
 
-def address(unit: int, region: Region, offset: int) -> int:
+def address(unit: int, region: Region | int, offset: int) -> int:
     """Return the address of a word."""
     return unit << UNIT_SHIFT | int(region) << REGION_SHIFT | offset
 
