@@ -11,7 +11,7 @@ row, and a drain wave then sends the rows' sums down the same chain.
 Cost on ECP5: a hardware multiplier a lane, a block RAM or two a group.
 """
 
-from amaranth.hdl import Module, Mux, Signal, signed, unsigned
+from amaranth.hdl import Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for, ceil_log2
@@ -219,7 +219,7 @@ class Engine(wiring.Component):
         A forward column sum or a drained row sum, `latency` clocks after its issue; signed, never wraps.
     """
 
-    def __init__(self, *, geometry: Geometry, tag=unsigned(1)):
+    def __init__(self, *, geometry: Geometry, tag=1):
         self.geometry = geometry
         self.tag_shape = tag
         super().__init__({
