@@ -1,11 +1,12 @@
-"""A Gaussian sample from one word of the hash, by two looks into a table of quantiles."""
+"""A Gaussian sample from one word of the hash, by two looks into a table."""
 
-from amaranth.hdl import Module, Mux, Signal, signed, unsigned
+from amaranth.hdl import Module, Mux, signed, unsigned
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from rtl.params.formats import GAUSS_BITS, GAUSS_INDEX_BITS, gaussian_table
+from rtl.pipeline import register
 
 __all__ = ["Gaussian"]
 
@@ -40,10 +41,8 @@ class Gaussian(wiring.Component):
         for k in range(2):
             index = self.word[k * GAUSS_INDEX_BITS:(k + 1) * GAUSS_INDEX_BITS]
             port = memory.read_port()
-            negative = Signal(name=f"negative{k}", reset_less=True)
-            half = Signal(signed(GAUSS_BITS - 1), name=f"half{k}", reset_less=True)
             m.d.comb += [port.addr.eq(index[:-1]), port.en.eq(1)]
-            m.d.sync += [negative.eq(index[-1]), half.eq(Mux(negative, -port.data, port.data))]
-            halves.append(half)
-        m.d.sync += self.xi.eq(halves[0] + halves[1])
+            negative = register(m, index[-1], f"negative{k}")
+            halves.append(register(m, Mux(negative, -port.data, port.data), f"half{k}"))
+        m.d.comb += self.xi.eq(register(m, halves[0] + halves[1], "sum"))
         return m

@@ -5,6 +5,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from rtl.params.formats import HASH_ROUNDS
+from rtl.pipeline import register
 
 __all__ = ["PARITY", "ROTATIONS", "Threefry"]
 
@@ -36,7 +37,7 @@ class Threefry(wiring.Component):
     """
 
     def __init__(self, *, rounds: int = HASH_ROUNDS):
-        if isinstance(rounds, bool) or not isinstance(rounds, int) or not 1 <= rounds <= 20:
+        if isinstance(rounds, bool) or not isinstance(rounds, int) or rounds not in range(1, 21):
             raise ValueError(f"rounds must be 1 to 20, not {rounds!r}")
         self._rounds = rounds
         super().__init__({
@@ -57,34 +58,28 @@ class Threefry(wiring.Component):
     def elaborate(self, platform):
         """Lay out one register stage a round and one a key addition."""
         m = Module()
-        key1 = self._register(m, "key1_start", self.key1)
-        x0 = self._register(m, "x0_start", self.counter + self.key0)
-        x1 = self._register(m, "x1_start", self.event + self.key1)
+        key1 = register(m, self.key1, "key1_start")
+        x0 = register(m, (self.counter + self.key0)[:32], "x0_start")
+        x1 = register(m, (self.event + self.key1)[:32], "x1_start")
         for k in range(self._rounds):
             added = (k + 1) % _GROUP == 0
             if added:  # made ready during the round before its use, so that no clock holds two additions
                 addend0, addend1 = self._addends(m, (k + 1) // _GROUP, key1)
-            key1 = self._register(m, f"key1_round{k}", key1)
+            key1 = register(m, key1, f"key1_round{k}")
             total = Signal(32, name=f"total{k}")
             m.d.comb += total.eq(x0 + x1)
             turn = 32 - ROTATIONS[k % 8]
-            x0 = self._register(m, f"x0_round{k}", total)
-            x1 = self._register(m, f"x1_round{k}", Cat(x1[turn:], x1[:turn]) ^ total)
+            x0 = register(m, total, f"x0_round{k}")
+            x1 = register(m, Cat(x1[turn:], x1[:turn]) ^ total, f"x1_round{k}")
             if added:
-                x0 = self._register(m, f"x0_key{k}", x0 + addend0)
-                x1 = self._register(m, f"x1_key{k}", x1 + addend1)
-                key1 = self._register(m, f"key1_key{k}", key1)
+                x0 = register(m, (x0 + addend0)[:32], f"x0_key{k}")
+                x1 = register(m, (x1 + addend1)[:32], f"x1_key{k}")
+                key1 = register(m, key1, f"key1_key{k}")
         m.d.comb += [self.word0.eq(x0), self.word1.eq(x1)]
         return m
 
     def _addends(self, m, index, key1):
         """Return the registered key words that addition `index` puts on the two words."""
         words = (self.key0, key1, Const(PARITY, 32) ^ self.key0 ^ key1)
-        return (self._register(m, f"addend0_{index}", words[index % 3]),
-                self._register(m, f"addend1_{index}", words[(index + 1) % 3] + index))
-
-    @staticmethod
-    def _register(m, name, value):
-        register = Signal(32, name=name, reset_less=True)
-        m.d.sync += register.eq(value)
-        return register
+        return (register(m, words[index % 3], f"addend0_{index}"),
+                register(m, (words[(index + 1) % 3] + index)[:32], f"addend1_{index}"))

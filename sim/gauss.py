@@ -18,7 +18,7 @@ _MASK = (1 << GAUSS_INDEX_BITS) - 1
 def gaussian(word: Any) -> Ints:
     """Return xi ~ N(0, 1) in units of 2**-14 for each 32-bit word; bits 22 and up do not count."""
     word = np.asarray(word)
-    xi = _SIGNED.take(word & _MASK)
+    xi: Ints = _SIGNED.take(word & _MASK)
     xi += _SIGNED.take((word >> GAUSS_INDEX_BITS) & _MASK)
     return xi
 

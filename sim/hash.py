@@ -76,8 +76,8 @@ def mix(x0: Words, x1: Words, words: list[Words], rounds: int, spare: Words) -> 
         np.right_shift(x1, np.uint32(32 - ROTATIONS[k % 8]), out=x1)
         x1 |= turned
         x1 ^= x0
-        if k % 4 == 3:
-            index = (k + 1) // 4
+        index, rest = divmod(k + 1, 4)
+        if rest == 0:
             x0 += words[index % 3]
             np.add(words[(index + 1) % 3], np.uint32(index), out=turned)
             x1 += turned
@@ -85,4 +85,5 @@ def mix(x0: Words, x1: Words, words: list[Words], rounds: int, spare: Words) -> 
 
 def _words(value: Any) -> Words:
     value = np.asarray(value)
-    return value if value.dtype == np.uint32 else (value & 0xFFFFFFFF).astype(np.uint32)
+    words: Words = value if value.dtype == np.uint32 else (value & 0xFFFFFFFF).astype(np.uint32)
+    return words

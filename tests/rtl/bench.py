@@ -43,3 +43,44 @@ def simulate(dut, *testbenches):
     for testbench in testbenches:
         simulator.add_testbench(testbench)
     simulator.run()
+
+
+def run_requests(dut, requests, fields, rng):
+    """Send rows of `requests` to an always-ready stream component, with random gaps, and collect its answers.
+
+    Parameters
+    ----------
+    dut : Component
+        With streams `i` and `o` and a property `latency`, which is checked too.
+    requests : dict of field name to sequence of N integers
+    fields : iterable of names of the answers' fields
+    rng : numpy Generator
+
+    Returns
+    -------
+    dict of name to int64 array of N values
+    """
+    count = len(next(iter(requests.values())))
+    rows = [{name: int(values[k]) for name, values in requests.items()} for k in range(count)]
+    gaps = rng.integers(0, 2, 4 * count + 8).tolist()
+    valids = []
+    seen = {name: [] for name in fields}
+
+    async def testbench(ctx):
+        sent = 0
+        while len(valids) < dut.latency or any(valids[-dut.latency:]) or sent < count:
+            send = sent < count and not gaps[len(valids) % len(gaps)]
+            ctx.set(dut.i.valid, send)
+            if send:
+                ctx.set(dut.i.payload, rows[sent])
+                sent += 1
+            valids.append(send)
+            expected = len(valids) > dut.latency and valids[-1 - dut.latency]
+            assert ctx.get(dut.o.valid) == expected
+            if expected:
+                for name in fields:
+                    seen[name].append(ctx.get(getattr(dut.o.payload, name)))
+            await ctx.tick()
+
+    simulate(dut, testbench)
+    return {name: np.array(values, np.int64) for name, values in seen.items()}
