@@ -9,6 +9,24 @@ from rtl.params import Geometry
 from sim.fixed import Ints
 
 _FLOAT32_EXACT = 1 << 24
+_LARGEST_ACTIVATION = 128
+
+
+class Weights:
+    """Nets (rows, columns) that multiply many activations.
+
+    Floating point is exact as long as no partial sum passes its mantissa: single precision where none can, else double.
+    """
+
+    def __init__(self, nets: Any):
+        self.nets: Ints = np.asarray(nets, np.int64)
+        largest = int(np.abs(self.nets).max(initial=0)) * _LARGEST_ACTIVATION * len(self.nets)
+        self._float: NDArray[Any] = self.nets.astype(np.float32 if largest <= _FLOAT32_EXACT else np.float64)
+
+    def charges(self, activations: NDArray[Any]) -> Ints:
+        """Return activations (N, rows) @ nets, with |activations| <= 128."""
+        charge: Ints = (activations.astype(self._float.dtype) @ self._float).astype(np.int64)
+        return charge
 
 
 class Engine:
@@ -30,19 +48,9 @@ class Engine:
 
     def forward(self, activations: Any, base: int, columns: int) -> Ints:
         """Return the column sums (N, columns) of activations (N, lanes)."""
-        return charges(np.asarray(activations), self.nets[base:base + columns].T)
+        return Weights(self.nets[base:base + columns].T).charges(np.asarray(activations))
 
     def backward(self, deltas: Any, base: int) -> Ints:
         """Return the row sums (N, lanes) of deltas (N, columns)."""
         deltas = np.asarray(deltas)
-        return charges(deltas, self.nets[base:base + deltas.shape[1]])
-
-
-def charges(activations: NDArray[Any], nets: NDArray[Any]) -> Ints:
-    """Return activations (N, rows) @ nets (rows, columns), exact, |activations| <= 128.
-
-    Floating point is exact as long as no partial sum passes its mantissa: single precision where none can, else double.
-    """
-    largest = int(np.abs(nets).max(initial=0)) * 128
-    exact = np.float32 if largest * len(nets) <= _FLOAT32_EXACT else np.float64
-    return (activations.astype(exact) @ nets.astype(exact)).astype(np.int64)
+        return Weights(self.nets[base:base + deltas.shape[1]]).charges(deltas)
