@@ -17,7 +17,7 @@ from host.data import mnist
 
 SEED = 7
 HIDDEN = 128
-EPOCHS = 60
+EPOCHS = 250
 BATCH = 100
 LEARNING_RATE = 2e-3
 WEIGHT_NOISE = 0.05
