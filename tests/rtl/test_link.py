@@ -79,8 +79,8 @@ def test_nothing_is_done_before_a_session():
 
 
 def identity(body: bytes) -> dict[str, int]:
-    names = ("magic", "version", "geometry", "nonce", "digest", "commands")
-    return dict(zip(names, struct.unpack("<6I", body), strict=True))
+    names = ("magic", "version", "geometry", "nonce", "digest", "commands", "executed")
+    return dict(zip(names, struct.unpack("<7I", body), strict=True))
 
 
 def test_identify_begins_a_session_once_for_each_nonce():
@@ -93,6 +93,7 @@ def test_identify_begins_a_session_once_for_each_nonce():
         (Status.OK, 1), (Status.BAD_REQUEST, 3)]
     first, again, other = (identity(replies[k][2]) for k in (0, 2, 4))
     assert [part["commands"] for part in (first, again, other)] == [0, 1, 2]
+    assert [part["executed"] for part in (first, again, other)] == [0, 1, 0]
     assert first["digest"] == 0
     assert len({part["digest"] for part in (first, again, other)}) == 3
 
