@@ -6,7 +6,10 @@ from typing import Any, Protocol
 
 import serial
 
-__all__ = ["Channel", "ChannelError", "LoopbackChannel", "SerialChannel", "SimChannel", "TcpChannel"]
+__all__ = ["BUSY_NOTICE", "Channel", "ChannelError", "LoopbackChannel", "SerialChannel", "SimChannel", "TcpChannel"]
+
+BUSY_NOTICE = b"\0another client is connected\0"
+"""What a server says to a second client before it closes: no frame, so a link that does not know it ignores it."""
 
 _CHUNK = 1 << 16
 
@@ -64,6 +67,10 @@ class SerialChannel:
         first: bytes = self._guard(lambda: self._line.read(1))
         return first + self._guard(lambda: self._line.read(self._line.in_waiting)) if first else b""
 
+    def fileno(self) -> int:
+        """Return the descriptor to wait on."""
+        return int(self._line.fileno())
+
     def close(self) -> None:
         """Close the line."""
         self._line.close()
@@ -115,7 +122,13 @@ class TcpChannel:
             raise ChannelError(f"connection to {self.name} failed: {error}") from error
         if not payload:
             raise ChannelError(f"connection to {self.name} was closed by the other end")
+        if payload == BUSY_NOTICE:
+            raise ChannelError(f"{self.name} is serving another client")
         return payload
+
+    def fileno(self) -> int:
+        """Return the descriptor to wait on."""
+        return self._socket.fileno()
 
     def close(self) -> None:
         """Close the connection."""
