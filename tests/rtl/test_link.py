@@ -5,18 +5,17 @@ import struct
 
 import pytest
 
+from host.link import Link
 from rtl.params import Opcode, Status, preset
 from rtl.params.protocol import REPLY_BYTES, REQUEST_BYTES, WINDOW
 from sim.link import Endpoint, frame, unframe
 from tests.fake_device import COUNT_REGION, DEAD_REGION, FakeDevice
+from tests.host.faults import FAULTS, FaultyChannel
+from tests.link_run import place, run
 from tests.rtl.link_bench import frames, run_link
 
 GEOMETRY = preset("tiny")
 IDENTIFY = frame(Opcode.IDENTIFY, 0, b"nonc")
-
-
-def place(unit: int, region: int, offset: int) -> int:
-    return unit << 24 | region << 20 | offset
 
 
 def read(sequence: int, address: int, count: int = 1, step: int = 1) -> bytes:
@@ -79,8 +78,8 @@ def test_nothing_is_done_before_a_session():
 
 
 def identity(body: bytes) -> dict[str, int]:
-    names = ("magic", "version", "geometry", "nonce", "digest", "commands")
-    return dict(zip(names, struct.unpack("<6I", body), strict=True))
+    names = ("magic", "version", "geometry", "nonce", "digest", "commands", "executed")
+    return dict(zip(names, struct.unpack("<7I", body), strict=True))
 
 
 def test_identify_begins_a_session_once_for_each_nonce():
@@ -93,6 +92,7 @@ def test_identify_begins_a_session_once_for_each_nonce():
         (Status.OK, 1), (Status.BAD_REQUEST, 3)]
     first, again, other = (identity(replies[k][2]) for k in (0, 2, 4))
     assert [part["commands"] for part in (first, again, other)] == [0, 1, 2]
+    assert [part["executed"] for part in (first, again, other)] == [0, 1, 0]
     assert first["digest"] == 0
     assert len({part["digest"] for part in (first, again, other)}) == 3
 
@@ -115,8 +115,8 @@ def test_malformed_requests_are_refused_and_keep_the_sequence():
 def test_registers_that_never_answer(seed):
     dead = place(1, DEAD_REGION, 0)
     replies = both(b"".join([
-        IDENTIFY, write(1, dead, [1, 2, 3]), read(2, place(1, 2, 7), 2), read(3, dead, 5), write(4, place(1, 2, 0), [9]),
-        read(5, place(1, 2, 0)), IDENTIFY,
+        IDENTIFY, write(1, dead, [1, 2, 3]), read(2, place(1, 2, 7), 2), read(3, dead, 5),
+        write(4, place(1, 2, 0), [9]), read(5, place(1, 2, 0)), IDENTIFY,
     ]), seed=seed)
     # The answers that come too late hold up the access after them, but are not taken for its own.
     assert [reply[0] for reply in replies[1:6]] == [
@@ -165,19 +165,23 @@ def test_wrong_frames_are_dropped():
     assert identity(replies[-1][2])["commands"] == 1
 
 
+def random_request(rng: random.Random, sequence: int) -> bytes:
+    address = place(rng.randint(0, 3), rng.choice((0, 2, 7, COUNT_REGION, DEAD_REGION)), rng.randint(0, 9))
+    return rng.choice((
+        lambda: read(sequence, address, rng.randint(1, 9), rng.randint(0, 1)),
+        lambda: write(sequence, address, [rng.getrandbits(32) for _ in range(rng.randint(1, 9))]),
+        lambda: send(sequence, rng.randbytes(rng.randint(1, 40))),
+        lambda: receive(sequence),
+        lambda: frame(rng.randint(0, 255), rng.randint(0, 255), rng.randbytes(rng.randint(0, 9))),
+        lambda: IDENTIFY,
+    ))()
+
+
 def random_stream(rng: random.Random, count: int) -> bytes:
     """Requests of a session with repeats, gaps, dropped, cut and corrupted frames."""
     out, sequence = [IDENTIFY], 1
     for _ in range(count):
-        address = place(rng.randint(0, 3), rng.choice((0, 2, 7, COUNT_REGION, DEAD_REGION)), rng.randint(0, 9))
-        request = rng.choice((
-            lambda at=address: read(sequence, at, rng.randint(1, 9), rng.randint(0, 1)),
-            lambda at=address: write(sequence, at, [rng.getrandbits(32) for _ in range(rng.randint(1, 9))]),
-            lambda: send(sequence, rng.randbytes(rng.randint(1, 40))),
-            lambda: receive(sequence),
-            lambda: frame(rng.randint(0, 255), rng.randint(0, 255), rng.randbytes(rng.randint(0, 9))),
-            lambda: IDENTIFY,
-        ))()
+        request = random_request(rng, sequence)
         fate = rng.choice(("once",) * 6 + ("twice", "never", "cut", "corrupt"))
         if fate == "cut":
             request = request[:rng.randrange(len(request))] + b"\0" * rng.randint(0, 1)
@@ -195,6 +199,21 @@ def random_stream(rng: random.Random, count: int) -> bytes:
 @pytest.mark.parametrize("seed", range(6))
 def test_random_streams_with_errors(seed):
     both(random_stream(random.Random(seed), 60), seed=seed if seed % 2 else None, stretch=5)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_a_host_sends_over_a_bad_line(seed):
+    """The host's repeats, as they reached the twin, lead the RTL to the same end."""
+    rng = random.Random(seed)
+    twin = FakeDevice()
+    channel = FaultyChannel(Endpoint(twin, GEOMETRY), lambda way, number: rng.choice((None,) * 6 + FAULTS))
+    link = Link(channel, GEOMETRY, tries=40)
+    run(link)
+    assert link.repeats > 10
+    real = FakeDevice()
+    run_link(GEOMETRY, real, bytes(channel.carried), seed=seed)
+    assert real.log == twin.log
+    both(bytes(channel.carried))
 
 
 def test_speed():
