@@ -70,7 +70,7 @@ class Tile:
 class InputRoute:
     """The route of a row tile's activations to one context on each of some engines.
 
-    An engine maps a route to one context: where it holds several column tiles of a row tile, `copy` counts their routes.
+    An engine maps a route to one context: if it holds several column tiles of a row tile, `copy` counts their routes.
     """
 
     route: int
@@ -84,7 +84,7 @@ class InputRoute:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Route:
-    """A route through the mesh: `nodes` holds (node, mask of outputs); bit 0 local, 1 north, 2 east, 3 south, 4 west."""
+    """A route through the mesh: (node, mask of outputs) pairs; bit 0 local, 1 north, 2 east, 3 south, 4 west."""
 
     route: int
     source: int
