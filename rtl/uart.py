@@ -45,9 +45,11 @@ class UartReceiver(wiring.Component):
     def elaborate(self, platform):
         m = Module()
 
-        line = Signal(init=1)
+        line, before = Signal(init=1), Signal(init=1)
         m.submodules.synchronizer = FFSynchronizer(self.pin, line, init=1)
 
+        # A start bit is an edge: a line that stays low, as after a byte without a stop bit, begins nothing.
+        m.d.sync += before.eq(line)
         phase = Signal(self.phase_bits)
         middle = Signal()
         bits_left = Signal(range(11))
@@ -56,9 +58,10 @@ class UartReceiver(wiring.Component):
         with m.If(self.o.ready):
             m.d.sync += self.o.valid.eq(0)
         with m.If(bits_left == 0):
-            # Half a bit before the wrap: the first one falls in the middle of the start bit.
-            m.d.sync += phase.eq(1 << (self.phase_bits - 1))
-            with m.If(~line):
+            # The first wrap falls in the middle of the start bit: half a bit, less the 2 clocks from its edge to the
+            # first step and from the wrap to the sample, and the half clock by which the edge is seen late on average.
+            m.d.sync += phase.eq((1 << (self.phase_bits - 1)) + 5 * self.step // 2)
+            with m.If(before & ~line):
                 m.d.sync += bits_left.eq(10)
         with m.Else():
             m.d.sync += Cat(phase, middle).eq(phase + self.step)

@@ -7,6 +7,7 @@ present conductance that the engine multiplies. Full scale lies above Gmax, beca
 
 import enum
 import functools
+import itertools
 from statistics import NormalDist
 
 ACTIVATION_BITS = 8
@@ -125,12 +126,17 @@ def hash_counter(row: int, column: int, device: int = 0) -> int:
 
 @functools.cache
 def gaussian_table() -> tuple[int, ...]:
-    """Return 1,024 positive quantiles of N(0, 1/2) in units of 2**-14: two of them, signed, sum to N(0, 1)."""
+    """Return 1,024 positive values of N(0, 1/2) in units of 2**-14: two of them, signed, sum to N(0, 1).
+
+    Each is the root of the mean square of one of 1,024 intervals of equal probability, so none of the variance is lost
+    and little of the tails (within 9 % of the exact probability beyond 4 sigma).
+    """
     size = 1 << (GAUSS_INDEX_BITS - 1)
-    normal = NormalDist(0, 0.5**0.5)
-    values = [normal.inv_cdf(0.5 + (k + 0.5) / (2 * size)) for k in range(size)]
-    scale = (0.5 * size / sum(v * v for v in values)) ** 0.5  # midpoints lose the tail's variance: give it back
-    return tuple(round(v * scale * (1 << GAUSS_FRACTION)) for v in values)
+    normal = NormalDist()
+    edges = [normal.inv_cdf(0.5 + k / (2 * size)) for k in range(size)]
+    squares = [normal.cdf(z) - z * normal.pdf(z) for z in edges] + [1.0]  # mean square of all that lies below an edge
+    mean_squares = [(high - low) * 2 * size for low, high in itertools.pairwise(squares)]
+    return tuple(round((0.5 * m) ** 0.5 * (1 << GAUSS_FRACTION)) for m in mean_squares)
 
 
 @functools.cache

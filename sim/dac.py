@@ -1,0 +1,28 @@
+"""The converters at the rows: an activation to a pulse's duration and path."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rtl.params.formats import ACTIVATION_MAX
+from sim.fixed import Ints
+
+
+def sign_magnitude(activations: Any) -> tuple[Ints, Ints]:
+    """Return (path, ticks): 1 where the row takes its paths the other way round, and its duration, 0 to 127."""
+    activations = np.asarray(activations, np.int64)
+    return (activations < 0).astype(np.int64), np.abs(activations)
+
+
+def word_sums(activations: Any) -> tuple[Ints, Ints]:
+    """Return the sum of |a| and the sum of a * a over the last axis."""
+    activations = np.asarray(activations, np.int64)
+    return np.abs(activations).sum(-1), np.einsum("...r,...r->...", activations, activations)
+
+
+def pulses(activations: Any) -> NDArray[np.bool_]:
+    """Return the pulse lines, (..., rows) -> (..., 127 ticks, rows): a row with |a| = n is high in the first n."""
+    _, ticks = sign_magnitude(activations)
+    result: NDArray[np.bool_] = np.arange(ACTIVATION_MAX)[:, None] < ticks[..., None, :]
+    return result

@@ -1,0 +1,211 @@
+"""The link in RTL against its twin in Python: the same bytes in give the same bytes out and the same accesses."""
+
+import random
+import struct
+
+import pytest
+
+from rtl.params import Opcode, Status, preset
+from rtl.params.protocol import REPLY_BYTES, REQUEST_BYTES, WINDOW
+from sim.link import Endpoint, frame, unframe
+from tests.fake_device import COUNT_REGION, DEAD_REGION, FakeDevice
+from tests.rtl.link_bench import frames, run_link
+
+GEOMETRY = preset("tiny")
+IDENTIFY = frame(Opcode.IDENTIFY, 0, b"nonc")
+
+
+def place(unit: int, region: int, offset: int) -> int:
+    return unit << 24 | region << 20 | offset
+
+
+def read(sequence: int, address: int, count: int = 1, step: int = 1) -> bytes:
+    return frame(Opcode.READ, sequence, struct.pack("<IHB", address, count, step))
+
+
+def write(sequence: int, address: int, words: list[int], step: int = 1) -> bytes:
+    return frame(Opcode.WRITE, sequence, struct.pack(f"<IB{len(words)}I", address, step, *words))
+
+
+def send(sequence: int, activations: bytes) -> bytes:
+    return frame(Opcode.SEND, sequence, bytes(range(10)) + activations)
+
+
+def receive(sequence: int) -> bytes:
+    return frame(Opcode.RECEIVE, sequence, b"")
+
+
+def both(received: bytes, *, seed: int | None = None, **device) -> list[tuple[int, int, bytes]]:
+    """Return the replies to `received`, after checking that RTL and twin agree in all they answered and did."""
+    real, model = FakeDevice(**device), FakeDevice(**device)
+    answered, _ = run_link(GEOMETRY, real, received, seed=seed)
+    assert answered == Endpoint(model, GEOMETRY).exchange(received)
+    assert real.log == model.log
+    replies = [unframe(part) for part in frames(answered)]
+    assert None not in replies
+    return replies
+
+
+@pytest.mark.parametrize("seed", [None, 1])
+def test_every_request_once(seed):
+    replies = both(b"".join([
+        IDENTIFY, write(1, place(1, 2, 16), [5, 6, 7]), read(2, place(1, 2, 16), 4), send(3, bytes([1, 255, 128])),
+        receive(4), receive(5), read(6, place(2, 3, 9), 3, step=0),
+    ]), seed=seed)
+    assert [(status, sequence) for status, sequence, _ in replies] == [(Status.OK, k) for k in range(7)]
+    assert struct.unpack("<4I", replies[2][2]) == (5, 6, 7, place(1, 2, 19))
+    assert replies[4][2] == bytes(range(10)) + struct.pack("<3i", 1, -1, -128)
+    assert replies[5][2] == b""
+    assert struct.unpack("<3I", replies[6][2]) == (place(2, 3, 9),) * 3
+
+
+def test_a_repeat_is_answered_but_not_executed():
+    count = [read(k, place(1, COUNT_REGION, 0)) for k in range(1, WINDOW + 3)]
+    replies = both(b"".join([IDENTIFY, *count[:-1], *count[1:], count[0]]))
+    values = [int.from_bytes(body, "little") for status, _, body in replies[1:] if status == Status.OK]
+    assert values == [*range(WINDOW + 1), *range(1, WINDOW + 2)]
+    assert replies[-1] == (Status.OUT_OF_SEQUENCE, WINDOW + 3, b"")
+
+
+def test_a_gap_is_refused_and_the_expected_number_told():
+    replies = both(IDENTIFY + write(2, 0, [1]) + write(255, 0, [1]) + write(1, 0, [2]) + write(2, 0, [3]))
+    assert [reply[:2] for reply in replies[1:]] == [
+        (Status.OUT_OF_SEQUENCE, 1), (Status.OUT_OF_SEQUENCE, 1), (Status.OK, 1), (Status.OK, 2)]
+
+
+def test_nothing_is_done_before_a_session():
+    replies = both(write(0, 0, [1]) + write(1, 0, [1]) + send(0, b"abc"))
+    assert replies == [(Status.NO_SESSION, 0, b"")] * 3
+
+
+def identity(body: bytes) -> dict[str, int]:
+    names = ("magic", "version", "geometry", "nonce", "digest", "commands")
+    return dict(zip(names, struct.unpack("<6I", body), strict=True))
+
+
+def test_identify_begins_a_session_once_for_each_nonce():
+    replies = both(b"".join([
+        IDENTIFY, write(1, 5, [1]), IDENTIFY, write(2, 6, [1]), frame(Opcode.IDENTIFY, 77, b"else"), write(2, 7, [1]),
+        write(1, 7, [1]), frame(Opcode.IDENTIFY, 3, b"123"),
+    ]))
+    assert [reply[:2] for reply in replies] == [
+        (Status.OK, 0), (Status.OK, 1), (Status.OK, 0), (Status.OK, 2), (Status.OK, 77), (Status.OUT_OF_SEQUENCE, 1),
+        (Status.OK, 1), (Status.BAD_REQUEST, 3)]
+    first, again, other = (identity(replies[k][2]) for k in (0, 2, 4))
+    assert [part["commands"] for part in (first, again, other)] == [0, 1, 2]
+    assert first["digest"] == 0
+    assert len({part["digest"] for part in (first, again, other)}) == 3
+
+
+def test_malformed_requests_are_refused_and_keep_the_sequence():
+    bodies = [
+        (0x7F, b""), (Opcode.READ, b""), (Opcode.READ, struct.pack("<IHB", 0, 0, 1)),
+        (Opcode.READ, struct.pack("<IHB", 0, REPLY_BYTES // 4 + 1, 1)), (Opcode.READ, struct.pack("<IHB", 0, 1, 2)),
+        (Opcode.READ, struct.pack("<IHB", 1 << 28, 1, 1)), (Opcode.WRITE, struct.pack("<IB", 0, 1)),
+        (Opcode.WRITE, struct.pack("<IBI", 0, 2, 7)), (Opcode.WRITE, struct.pack("<IBIH", 0, 1, 7, 7)),
+        (Opcode.WRITE, struct.pack("<IBI", 1 << 28, 1, 7)), (Opcode.SEND, bytes(10)), (Opcode.RECEIVE, b"x"),
+    ]
+    requests = [frame(opcode, k + 1, body) for k, (opcode, body) in enumerate(bodies)]
+    replies = both(b"".join([IDENTIFY, *requests, frame(Opcode.IDENTIFY, 0, b"nonc")]))
+    assert replies[1:-1] == [(Status.BAD_REQUEST, k + 1, b"") for k in range(len(bodies))]
+    assert identity(replies[-1][2])["commands"] == 0
+
+
+@pytest.mark.parametrize("seed", [None, 2])
+def test_registers_that_never_answer(seed):
+    dead = place(1, DEAD_REGION, 0)
+    replies = both(b"".join([
+        IDENTIFY, write(1, dead, [1, 2, 3]), read(2, place(1, 2, 7), 2), read(3, dead, 5), write(4, place(1, 2, 0), [9]),
+        read(5, place(1, 2, 0)), IDENTIFY,
+    ]), seed=seed)
+    # The answers that come too late hold up the access after them, but are not taken for its own.
+    assert [reply[0] for reply in replies[1:6]] == [
+        Status.BUS_TIMEOUT, Status.OK, Status.BUS_TIMEOUT, Status.OK, Status.OK]
+    assert replies[2][2] == struct.pack("<2I", place(1, 2, 7), place(1, 2, 8))
+    assert replies[5][2] == struct.pack("<I", 9)
+    assert identity(replies[6][2])["commands"] == 2
+
+
+def test_no_vector_without_credit():
+    sends = [send(k, bytes([k] * 3)) for k in range(1, 4)]
+    replies = both(b"".join([IDENTIFY, *sends, receive(4), send(5, b"new"), receive(6), receive(7)]), vectors=2)
+    assert [reply[0] for reply in replies[1:]] == [
+        Status.OK, Status.OK, Status.NO_CREDIT, Status.OK, Status.OK, Status.OK, Status.OK]
+    assert [reply[2][10::4] for reply in replies if reply[2]][1:] == [b"\1\1\1", b"\2\2\2", b"new"]
+
+
+@pytest.mark.parametrize("seed", [None, 3])
+def test_long_results_come_in_parts(seed):
+    activations = bytes(range(100, 180))
+    replies = both(b"".join([
+        IDENTIFY, send(1, activations), *(receive(k) for k in (2, 3, 3, 4, 5)), send(6, activations), receive(7),
+        frame(Opcode.IDENTIFY, 0, b"next"), receive(1),
+    ]), stretch=4, seed=seed)
+    parts = [(reply[0], len(reply[2])) for reply in replies[2:7]]
+    assert parts == [(Status.MORE, 512), (Status.MORE, 512), (Status.MORE, 512), (Status.OK, 266), (Status.OK, 0)]
+    # A new session does not begin with the rest of an old result.
+    assert replies[-1] == (Status.OK, 1, b"")
+
+
+def test_largest_frames():
+    words = [random.Random(3).getrandbits(32) for _ in range((REQUEST_BYTES - 5) // 4)]
+    both(b"".join([
+        IDENTIFY, write(1, 0, words), read(2, 0, REPLY_BYTES // 4), send(3, bytes(REQUEST_BYTES - 10)),
+        frame(Opcode.SEND, 4, bytes(REQUEST_BYTES + 1)), bytes(5000).replace(b"\0", b"\7"), b"\0", write(4, 0, [1]),
+    ]))
+
+
+def test_wrong_frames_are_dropped():
+    good = write(1, 3, [8])
+    wrong = [good[:k] + b"\0" for k in range(len(good) - 1)]
+    wrong += [good[:k] + good[k + 1:] for k in range(len(good) - 1)]
+    wrong += [good[:k] + bytes([good[k] ^ 1 << k % 8 or 1]) + good[k + 1:] for k in range(len(good) - 1)]
+    replies = both(b"".join([IDENTIFY, *wrong, b"\0\0\0", good, *wrong, IDENTIFY]))
+    assert [reply[:2] for reply in replies] == [(Status.OK, 0), (Status.OK, 1), (Status.OK, 0)]
+    assert identity(replies[-1][2])["commands"] == 1
+
+
+def random_stream(rng: random.Random, count: int) -> bytes:
+    """Requests of a session with repeats, gaps, dropped, cut and corrupted frames."""
+    out, sequence = [IDENTIFY], 1
+    for _ in range(count):
+        address = place(rng.randint(0, 3), rng.choice((0, 2, 7, COUNT_REGION, DEAD_REGION)), rng.randint(0, 9))
+        request = rng.choice((
+            lambda at=address: read(sequence, at, rng.randint(1, 9), rng.randint(0, 1)),
+            lambda at=address: write(sequence, at, [rng.getrandbits(32) for _ in range(rng.randint(1, 9))]),
+            lambda: send(sequence, rng.randbytes(rng.randint(1, 40))),
+            lambda: receive(sequence),
+            lambda: frame(rng.randint(0, 255), rng.randint(0, 255), rng.randbytes(rng.randint(0, 9))),
+            lambda: IDENTIFY,
+        ))()
+        fate = rng.choice(("once",) * 6 + ("twice", "never", "cut", "corrupt"))
+        if fate == "cut":
+            request = request[:rng.randrange(len(request))] + b"\0" * rng.randint(0, 1)
+        elif fate == "corrupt":
+            k = rng.randrange(len(request))
+            request = request[:k] + rng.randbytes(1) + request[k + 1:]
+        out += [request] * {"never": 0, "twice": 2}.get(fate, 1)
+        sequence = (sequence + rng.choice((1,) * 8 + (0, -3, 2))) % 256
+        if rng.random() < 0.1:
+            sequence = 1
+            out.append(frame(Opcode.IDENTIFY, rng.randint(0, 255), rng.randbytes(4)))
+    return b"".join(out)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_random_streams_with_errors(seed):
+    both(random_stream(random.Random(seed), 60), seed=seed if seed % 2 else None, stretch=5)
+
+
+def test_speed():
+    """An image of 784 bytes in under 900 clocks, a word of a WRITE in 6, each to the last byte of its reply."""
+    image, words = random.Random(1).randbytes(784), list(range(1, 401))
+    clocks = []
+    for request in (send(1, image), write(1, 0, words)):
+        stream = IDENTIFY + request
+        answered, when = run_link(GEOMETRY, FakeDevice(), stream, quiet=2500)
+        assert unframe(list(frames(answered))[1])[:2] == (Status.OK, 1)
+        clocks.append(when[-1])
+    # The stream itself takes a clock a byte to come in; the rest is what the link adds.
+    assert clocks[0] < len(IDENTIFY + send(1, image)) + 900
+    assert clocks[1] < len(IDENTIFY + write(1, 0, words)) + 6 * len(words) + 60
