@@ -4,6 +4,7 @@ Vectors are collected by `send` and computed together when a result is wanted, w
 value is a function of its coordinates, and target time is kept in program order.
 """
 
+import struct
 from collections import deque
 
 import numpy as np
@@ -18,6 +19,8 @@ from sim.port import Port
 
 __all__ = ["Chip"]
 
+_HEAD = struct.Struct("<IIH")  # event, and target time as low word and high half-word
+
 
 class Chip:
     """A chip of one geometry, all registers zero and all devices at state zero."""
@@ -29,11 +32,16 @@ class Chip:
         self.cores = [Core(geometry) for _ in range(geometry.engines)]
         self.digital = DigitalUnit(geometry)
         self.units: list[Port | Core | DigitalUnit] = [self.port, *self.cores, self.digital]
+        self._sent: list[tuple[int, int, bytes]] = []
+        self._results: deque[bytes] = deque()
+        self.landed: dict[int, Ints] = {}
+        """Elements (N, words * W) that the last batch brought to the digital unit, by route."""
 
     def read(self, unit: int, region: int, offset: int) -> int:
         """Return the word at an address; addresses that do not exist read as 0."""
+        self.flush()
         if region == ROUTES:
-            return self.mesh.read(unit, offset) if unit < self.geometry.nodes else 0
+            return self.mesh.read(unit, region, offset) if unit < self.geometry.nodes else 0
         if unit >= len(self.units):
             return 0
         self.port.hops = self.mesh.hops
@@ -44,38 +52,50 @@ class Chip:
         self.flush()
         if region == ROUTES:
             if unit < self.geometry.nodes:
-                self.mesh.write(unit, offset, value)
+                self.mesh.write(unit, region, offset, value)
         elif unit < len(self.units):
             self.units[unit].write(region, offset, value)
 
     @property
     def credit(self) -> bool:
         """Whether another vector may be sent before a result is received."""
-        return self.port.credit
+        return len(self._sent) + len(self._results) < self.geometry.result_vectors
 
     def send(self, body: bytes) -> None:
-        """Take the body of a SEND request."""
-        self.port.send(body)
+        """Take the body of a SEND request; too short a body is filled with zeros, one too long is cut."""
+        event, low, high = _HEAD.unpack_from(body.ljust(_HEAD.size, b"\0"))
+        activations = body[_HEAD.size:_HEAD.size + self.port.vector].ljust(self.port.vector, b"\0")
+        self._sent.append((event, low | high << 32, activations))
 
     def receive(self) -> bytes | None:
         """Return the body of the next result, or None if every vector sent has been answered."""
         self.flush()
-        return self.port.receive()
+        return self._results.popleft() if self._results else None
 
     def flush(self) -> None:
         """Compute every vector that was sent."""
-        if messages := self.port.take():
-            self._run(messages)
+        if not self._sent:
+            return
+        sent, self._sent = self._sent, []
+        activations = np.frombuffer(b"".join(item[2] for item in sent), np.int8).reshape(len(sent), -1)
+        elements, times = self.infer(np.array([item[0] for item in sent], np.int64),
+                                     np.array([item[1] for item in sent], np.int64), activations)
+        for (event, _, _), time, row in zip(sent, times.tolist(), elements.astype("<i4"), strict=True):
+            self._results.append(_HEAD.pack(event, time & 0xFFFFFFFF, time >> 32) + row.tobytes())
 
     def infer(self, events: Ints, times: Ints, activations: Ints) -> tuple[Ints, Ints]:
         """Return (elements (N, M), times (N,)) of N vectors at once, as sending and receiving each of them would."""
-        self.flush()
-        self._run(self.port.cut(np.asarray(events), np.asarray(times), np.asarray(activations)))
-        return self.port.collect()
-
-    def _run(self, messages: list[Message]) -> None:
-        pending = deque((0, message) for message in messages)
+        self.landed = {}
+        pending = deque((0, message) for message in self.port.send(events, times, activations))
         while pending:
             source, message = pending.popleft()
-            for unit in self.mesh.deliver(source, message):
+            for unit in self.mesh.deliver(source, message.route, self._flits(message)):
+                if unit == self.geometry.digital_unit:
+                    self.landed[message.route] = message.elements
                 pending.extend((unit, answer) for answer in self.units[unit].accept(message))
+        result = self.port.receive()
+        return result.elements, result.times
+
+    def _flits(self, message: Message) -> int:
+        vectors, elements = message.elements.shape
+        return vectors * (1 + elements // self.geometry.transport)

@@ -1,0 +1,247 @@
+"""What a device must be able to do, and the two ways to do it: the numpy model, and a link to a chip.
+
+Everything goes through the register map. The model overrides what would be slow register by register; a test holds
+that both ways give the same.
+"""
+
+import dataclasses
+import struct
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from rtl.params import ELEMENT_BITS, DigitalRegion, EngineOperation, EngineRegion, Geometry, Opcode, PortRegion, address
+from rtl.params.protocol import READ_FORMAT, READ_WORDS, VECTOR_BYTES, WINDOW, WRITE_FORMAT
+from rtl.params.registers import register
+from sim.chip import Chip
+from sim.fixed import Ints
+
+__all__ = ["Backend", "Landing", "LinkBackend", "LinkLike", "ModelBackend", "Report"]
+
+Report = Callable[[int], None]
+"""Told how many more items are done."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Landing:
+    """Where the messages of one route land in the digital unit: two slots in turn, `slot` words apart."""
+
+    route: int
+    program: int
+    base: int
+    slot: int
+    words: int
+
+WRITE_WORDS = 256
+"""Words of one WRITE: long enough that its header does not count, short enough that two are under way."""
+
+_VECTOR_HEAD = struct.Struct("<IIH")  # event, and target time as low word and high half-word
+assert _VECTOR_HEAD.size == VECTOR_BYTES
+
+
+class Backend(Protocol):
+    """Registers of a chip, and the two operations that come in bulk."""
+
+    geometry: Geometry
+
+    def read(self, unit: int, region: int, offset: int, count: int = 1) -> Ints:
+        """Return `count` words from `offset` on, unsigned."""
+
+    def write(self, unit: int, region: int, offset: int, values: Sequence[int] | Ints) -> None:
+        """Write words from `offset` on."""
+
+    def program_rows(self, unit: int, context: int, targets: Ints, report: Report) -> Ints:
+        """Write-verify all rows of a context to `targets` (rows, columns), g16; return their OUTCOMES."""
+
+    def infer(self, events: Ints, times: Ints, activations: Ints, report: Report) -> tuple[Ints, Ints]:
+        """Return (elements (N, M), times (N,)) of vectors (N, inputs) with their events and times (ps)."""
+
+    def trace(self, events: Ints, times: Ints, activations: Ints, landings: Sequence[Landing],
+              earlier: int) -> list[Ints]:
+        """Infer vectors and return what each brought to each landing, (N, elements); `earlier` vectors came before."""
+
+    def cycles(self) -> int | None:
+        """Return the clock cycles since power-up, or None where no clock runs."""
+
+    def close(self) -> None:
+        """Let go of the device."""
+
+
+class ModelBackend:
+    """The numpy model in this process."""
+
+    def __init__(self, geometry: Geometry) -> None:
+        self.geometry = geometry
+        self.chip = Chip(geometry)
+
+    def read(self, unit: int, region: int, offset: int, count: int = 1) -> Ints:
+        """Return `count` words from `offset` on, unsigned."""
+        return np.array([self.chip.read(unit, region, offset + k) for k in range(count)], np.int64)
+
+    def write(self, unit: int, region: int, offset: int, values: Sequence[int] | Ints) -> None:
+        """Write words from `offset` on."""
+        for k, value in enumerate(np.asarray(values, np.int64).tolist()):
+            self.chip.write(unit, region, offset + k, value & 0xFFFFFFFF)
+
+    def program_rows(self, unit: int, context: int, targets: Ints, report: Report) -> Ints:
+        """Write-verify all rows of a context at once, which is the same as row by row."""
+        outcomes = self.chip.cores[unit - 1].program_rows(context, np.arange(len(targets)), targets)
+        report(len(targets))
+        return outcomes
+
+    def infer(self, events: Ints, times: Ints, activations: Ints, report: Report) -> tuple[Ints, Ints]:
+        """Return (elements (N, M), times (N,))."""
+        result = self.chip.infer(events, times, activations)
+        report(len(events))
+        return result
+
+    def trace(self, events: Ints, times: Ints, activations: Ints, landings: Sequence[Landing],
+              earlier: int) -> list[Ints]:
+        """Infer vectors and return what each brought to each landing, (N, elements)."""
+        self.chip.infer(events, times, activations)
+        return [self.chip.landed[landing.route] for landing in landings]
+
+    def cycles(self) -> int | None:
+        """Return None: the model has no clock."""
+        return None
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+
+class LinkLike(Protocol):
+    """What `LinkBackend` needs of `host.link.Link`: requests, several of them unanswered at once."""
+
+    geometry: Geometry
+
+    def submit(self, opcode: Opcode, body: bytes) -> Any:
+        """Send a request, now or as soon as the window allows; return a ticket."""
+
+    def result(self, ticket: Any) -> bytes:
+        """Wait for the reply's body."""
+
+    def receive(self) -> bytes | None:
+        """Return the next result whole, or None if none is ready."""
+
+    def close(self) -> None:
+        """Close the channel."""
+
+
+class LinkBackend:
+    """A chip behind the protocol: verilated, on a board, or on another machine."""
+
+    def __init__(self, link: LinkLike) -> None:
+        self.link = link
+        self.geometry = link.geometry
+
+    def read(self, unit: int, region: int, offset: int, count: int = 1) -> Ints:
+        """Return `count` words from `offset` on, unsigned."""
+        under_way: deque[Any] = deque()
+        words: list[Ints] = []
+        for k in range(0, count, READ_WORDS):
+            under_way.append(self._read(unit, region, offset + k, min(READ_WORDS, count - k)))
+            if len(under_way) >= WINDOW:
+                words.append(self._words(under_way.popleft()))
+        words += [self._words(ticket) for ticket in under_way]
+        return np.concatenate(words) if words else np.zeros(0, np.int64)
+
+    def write(self, unit: int, region: int, offset: int, values: Sequence[int] | Ints) -> None:
+        """Write words from `offset` on; returns when all are written."""
+        for ticket in self._write(unit, region, offset, values):
+            self.link.result(ticket)
+
+    def program_rows(self, unit: int, context: int, targets: Ints, report: Report) -> Ints:
+        """Write-verify the rows one after another; the next row's targets travel while one is programmed."""
+        first = register("engine", EngineRegion.REGISTERS, "context").offset
+        self.write(unit, EngineRegion.REGISTERS, first, [context])
+        outcomes: list[Ints] = []
+        under_way: deque[tuple[list[Any], list[Any]]] = deque()
+
+        def finish() -> None:
+            writes, reads = under_way.popleft()
+            for ticket in writes:
+                self.link.result(ticket)
+            outcomes.append(np.concatenate([self._words(ticket) for ticket in reads]))
+            report(1)
+
+        for row, wanted in enumerate(targets):
+            writes = [
+                *self._write(unit, EngineRegion.TARGETS, 0, wanted),
+                *self._write(unit, EngineRegion.REGISTERS, first + 1, [row]),
+                *self._write(unit, EngineRegion.REGISTERS, 0, [EngineOperation.PROGRAM]),
+            ]
+            reads = [self._read(unit, EngineRegion.OUTCOMES, k, min(READ_WORDS, len(wanted) - k))
+                     for k in range(0, len(wanted), READ_WORDS)]
+            under_way.append((writes, reads))
+            if len(under_way) > 1:
+                finish()
+        while under_way:
+            finish()
+        return np.array(outcomes, np.int64)
+
+    def infer(self, events: Ints, times: Ints, activations: Ints, report: Report) -> tuple[Ints, Ints]:
+        """Return (elements (N, M), times (N,)): vectors are sent as long as the device has room for their results."""
+        results: list[bytes] = []
+        sends: deque[Any] = deque()
+        sent = 0
+        while len(results) < len(events):
+            while sent < len(events) and sent - len(results) < self.geometry.result_vectors:
+                time = int(times[sent])
+                head = _VECTOR_HEAD.pack(int(events[sent]), time & 0xFFFFFFFF, time >> 32)
+                sends.append(self.link.submit(Opcode.SEND, head + np.asarray(activations[sent], np.int8).tobytes()))
+                sent += 1
+            while len(sends) > WINDOW // 2 or (sends and sent == len(events)):
+                self.link.result(sends.popleft())
+            body = self.link.receive()
+            if body is not None:
+                results.append(body)
+                report(1)
+        heads = [_VECTOR_HEAD.unpack_from(body) for body in results]
+        elements = np.array([np.frombuffer(body, "<i4", offset=VECTOR_BYTES) for body in results], np.int64)
+        return elements, np.array([low | high << 32 for _, low, high in heads], np.int64)
+
+    def trace(self, events: Ints, times: Ints, activations: Ints, landings: Sequence[Landing],
+              earlier: int) -> list[Ints]:
+        """Infer one vector after another and read the digital unit's memory after each."""
+        found: list[list[Ints]] = [[] for _ in landings]
+        for k in range(len(events)):
+            self.infer(events[k:k + 1], times[k:k + 1], activations[k:k + 1], lambda _done: None)
+            for landing, rows in zip(landings, found, strict=True):
+                rows.append(self._elements(landing.base + (earlier + k) % 2 * landing.slot, landing.words))
+        return [np.array(rows) for rows in found]
+
+    def _elements(self, word: int, words: int) -> Ints:
+        """Return elements of the digital unit's memory."""
+        transport = self.geometry.transport
+        stride = 16  # elements of a word in the register map
+        raw = self.read(self.geometry.digital_unit, DigitalRegion.MEMORY, word * stride, words * stride)
+        elements = raw.reshape(words, stride)[:, :transport].ravel() & ((1 << ELEMENT_BITS) - 1)
+        sign = 1 << (ELEMENT_BITS - 1)
+        return (elements ^ sign) - sign
+
+    def cycles(self) -> int | None:
+        """Return the clock cycles since power-up."""
+        offset = register("port", PortRegion.COUNTERS, "cycles").offset
+        low, high = self.read(0, PortRegion.COUNTERS, offset, 2).tolist()
+        return int(low | high << 32)
+
+    def close(self) -> None:
+        """Close the channel."""
+        self.link.close()
+
+    def _read(self, unit: int, region: int, offset: int, count: int) -> Any:
+        return self.link.submit(Opcode.READ, struct.pack(READ_FORMAT, address(unit, region, offset), count, 1))
+
+    def _words(self, ticket: Any) -> Ints:
+        return np.frombuffer(self.link.result(ticket), "<u4").astype(np.int64)
+
+    def _write(self, unit: int, region: int, offset: int, values: Sequence[int] | Ints) -> list[Any]:
+        words = np.asarray(values, np.int64) & 0xFFFFFFFF
+        tickets = []
+        for k in range(0, len(words), WRITE_WORDS):
+            head = struct.pack(WRITE_FORMAT, address(unit, region, offset + k), 1)
+            body = words[k:k + WRITE_WORDS].astype("<u4").tobytes()
+            tickets.append(self.link.submit(Opcode.WRITE, head + body))
+        return tickets
