@@ -29,9 +29,9 @@ class Core:
 
     def __init__(self, geometry: Geometry) -> None:
         self.geometry = geometry
-        self.settings = {register.name: 0 for register in _SETTINGS.values()}
-        self.records = [{register.name: 0 for register in _RECORD.values()} for _ in range(geometry.contexts)]
-        self.tiles = Tiles(geometry, settings=self.settings, records=self.records)
+        self.tiles = Tiles(geometry)
+        self.settings = self.tiles.settings
+        self.records = self.tiles.records
         self.programming = Programming(geometry, settings=self.settings, records=self.records, tiles=self.tiles)
 
     def accept(self, message: Message) -> list[Message]:

@@ -111,7 +111,7 @@ _ENGINE_REGISTERS = (
     ("epoch", 8, "rw", "programming epoch, a coordinate of the hash"),
     ("age", 20, "rw", "age as a coordinate of the hash: log2((t + t0) / t0) with 12 fraction bits, modulo 2**20"),
     ("log_time", 18, "rw", "log2((t + t0) / t0), 12 fraction bits"),
-    ("noise_gain", 16, "rw", "K: a column's noise constant is isqrt(sum of |net| * K) after AGE; 0 is noiseless"),
+    ("noise_gain", 20, "rw", "K: a column's noise constant is isqrt(sum of |net| * K) after AGE; 0 is noiseless"),
     ("verify_noise", 16, "rw", "noise constant of verify reads, 12 fraction bits"),
     ("verify_gain", 20, "rw", "ADC gain of the verify range, 2**-24 codes per charge unit"),
     ("verify_offset", 32, "rw", "ADC offset of the verify range, 2**-24 codes, signed"),
@@ -171,7 +171,7 @@ def _registers() -> tuple[Register, ...]:
             for k, (n, b, t) in enumerate(_COLUMN_FIELDS)]
     out += [
         Register("engine", engine.TABLES, "table", 0, 16, "w", "Table << 8 | index"),
-        Register("engine", engine.TARGETS, "target", 0, 18, "rw", "column -> net target, g16, signed", signed=True),
+        Register("engine", engine.TARGETS, "target", 0, 19, "rw", "column -> net target, g16, signed", signed=True),
         Register("engine", engine.OUTCOMES, "outcome", 0, 32, "r",
                  "column -> after PROGRAM: sum of codes (signed 16) << 16 | pulses (8) << 8 | converged (1); "
                  "after PROBE: sum of |code sums| (32)"),

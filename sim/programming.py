@@ -1,0 +1,174 @@
+"""Programming of one engine, register by register: device states, write-verify, ageing; the twin of `rtl/programming.py`.
+
+What stands outside is the tiles' side: verify reads go through it and nets end in it.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from rtl.params import EngineOperation, EngineRegion, Geometry, Purpose, Table
+from rtl.params.registers import register
+from sim.array import Array
+from sim.fixed import Ints
+from sim.write_verify import WriteVerify
+
+__all__ = ["Programming", "TilePort"]
+
+_PROBE_ROWS = 64  # at a time, to keep the arrays of a probe small
+
+
+class TilePort(Protocol):
+    """What programming needs of the tiles of its engine."""
+
+    def read_rows(self, context: int, rows: Ints, purpose: Purpose, events: Ints) -> Ints:
+        """Return the codes (len(rows), columns) of one verify read for each entry of `rows` and `events`."""
+
+    def set_nets(self, context: int, nets: Ints) -> None:
+        """Take the nets (rows, columns) of a context."""
+
+    @property
+    def constants(self) -> Mapping[str, Ints]:
+        """Column constants by name; ageing writes `noise`."""
+
+
+class Programming:
+    """Device states of one engine and the operations on them.
+
+    Parameters
+    ----------
+    settings : mapping
+        The engine's registers by name; the caller keeps it up to date.
+    records : sequence of mappings
+        The records of its contexts.
+    tiles : TilePort
+    """
+
+    def __init__(self, geometry: Geometry, *, settings: Mapping[str, int], records: Sequence[Mapping[str, int]],
+                 tiles: TilePort) -> None:
+        self.geometry = geometry
+        self.settings = settings
+        self.records = records
+        self.tiles = tiles
+        self.array = Array(geometry)
+        self.controller = WriteVerify(geometry)
+        self.targets = np.zeros(geometry.columns, np.int64)
+        self._outcomes = np.zeros(geometry.columns, np.int64)
+        self._totals = np.zeros(geometry.columns, np.int64)
+        self._probed = False
+        self._nets: dict[int, Ints] = {}
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """Programming pulses, and devices aged."""
+        return {"pulses": self.array.pulses, "aged": self.array.aged}
+
+    @property
+    def outcomes(self) -> Ints:
+        """The OUTCOMES region: of the last row programmed, or of the last probe."""
+        return self._totals if self._probed else self._outcomes
+
+    def read(self, region: int, offset: int) -> int:
+        """Return one word of TARGETS, OUTCOMES or STATES; others, and those that do not exist, are 0."""
+        if region == EngineRegion.STATES:
+            cell, pair = divmod(offset, self.geometry.pairs)
+            if cell >= self.geometry.cells:
+                return 0
+            plus, minus = self.array.states[cell, 2 * pair:2 * pair + 2]
+            return int(minus << 16 | plus)
+        if offset < self.geometry.columns:
+            if region == EngineRegion.TARGETS:
+                return int(self.targets[offset]) & 0xFFFFFFFF
+            if region == EngineRegion.OUTCOMES:
+                return int(self.outcomes[offset]) & 0xFFFFFFFF
+        return 0
+
+    def write(self, region: int, offset: int, value: int) -> None:
+        """Write one word; the operation register runs an operation to its end."""
+        match region:
+            case EngineRegion.REGISTERS if offset == 0:
+                self._operate(value & 3)
+            case EngineRegion.TABLES if offset < len(Table) << 8:
+                self.array.tables[offset >> 8, offset & 0xFF] = value & 0xFFFF
+            case EngineRegion.TARGETS if offset < self.geometry.columns:
+                self.targets[offset] = _signed_target(np.int64(value))
+            case EngineRegion.STATES:
+                cell, pair = divmod(offset, self.geometry.pairs)
+                if cell < self.geometry.cells:
+                    mask = (1 << self.geometry.state_bits) - 1
+                    self.array.states[cell, 2 * pair:2 * pair + 2] = value & mask, value >> 16 & mask
+
+    def _operate(self, operation: int) -> None:
+        context = self.settings["context"]
+        match operation:
+            case EngineOperation.PROGRAM:
+                columns = self.records[context]["columns"]
+                self.program_rows(context, np.array([self.settings["row"]]), self.targets[None, :columns])
+            case EngineOperation.PROBE:
+                self.probe(context)
+            case EngineOperation.AGE:
+                self.age(context)
+
+    def program_rows(self, context: int, rows: Ints, targets: Ints) -> Ints:
+        """Write-verify `rows` (all different) to net `targets` (len(rows), columns), g16.
+
+        Registers end as if the rows had been programmed one after the other. Returns the OUTCOMES of each row,
+        (len(rows), columns).
+        """
+        rows, targets = np.asarray(rows, np.int64), _signed_target(np.asarray(targets, np.int64))
+        columns = self.records[context]["columns"]
+        if targets.shape != (len(rows), columns):
+            raise ValueError(f"targets must be ({len(rows)}, {columns}), not {targets.shape}")
+        if len(np.unique(rows)) < len(rows):
+            raise ValueError("rows must differ from each other")
+        if not len(rows):
+            return targets
+        tally = self.controller.program(
+            self.settings, rows, targets,
+            lambda *request: self._pulse(context, *request),
+            lambda *request: self.tiles.read_rows(context, *request))
+        words = tally.words()
+        self.targets[:columns], self._outcomes[:columns], self._probed = targets[-1], words[-1], False
+        return words
+
+    def _pulse(self, context: int, rows: Ints, mask: np.ndarray, amplitude: Ints, iteration: int) -> None:
+        record = self.records[context]
+        self.array.pulse(self.settings, record, rows, mask, amplitude, iteration)
+        nets = self._nets.get(context)
+        shape = (record["rows"], record["columns"])
+        if nets is None or nets.shape != shape:
+            nets = self._nets[context] = np.zeros(shape, np.int64)
+        nets[rows] = self.array.nets(record, rows)
+        self.tiles.set_nets(context, nets)
+
+    def probe(self, context: int) -> Ints:
+        """Return the sums over rows of |sum of codes|, (columns,), as OUTCOMES then holds them."""
+        first, count = self.settings["row"], self.settings["row_count"]
+        columns = self.records[context]["columns"]
+        self._probed = True
+        if count:
+            self._totals[:columns] = 0
+        for start in range(first, first + count, _PROBE_ROWS):
+            rows = np.arange(start, min(start + _PROBE_ROWS, first + count))
+            sums = self.controller.probe(self.settings, rows,
+                                         lambda *request: self.tiles.read_rows(context, *request))
+            self._totals[:columns] += np.abs(sums).sum(axis=0)
+        return self._totals[:columns].copy()
+
+    def age(self, context: int) -> None:
+        """Recompute nets and column noise constants of a context at the age in the registers."""
+        record = self.records[context]
+        nets, noise = self.array.age(self.settings, record)
+        nets = np.ascontiguousarray(nets)
+        self._nets[context] = nets
+        self.tiles.set_nets(context, nets)
+        base = record["column_base"]
+        self.tiles.constants["noise"][base:base + len(noise)] = noise
+
+
+def _signed_target(value: Ints) -> Ints:
+    """Return what the TARGETS register keeps of a value."""
+    bits = register("engine", EngineRegion.TARGETS, "target").bits
+    low = value & ((1 << bits) - 1)
+    return low - ((low >> (bits - 1)) << bits)

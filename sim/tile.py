@@ -1,0 +1,142 @@
+"""The tiles of one engine, a batch of vectors at a time. Numbers as in `rtl/tile.py`."""
+
+from typing import Any
+
+import numpy as np
+
+from rtl.params import ACTIVATION_MAX, FlitKind, Geometry, Purpose, hash_counter, hash_key
+from rtl.params.formats import NORM_FRACTION
+from rtl.params.registers import COLUMN_STRIDE, EngineRegion, fields
+from sim.adc import convert, noise_charge, norm
+from sim.affine import affine
+from sim.engine import Weights
+from sim.fixed import Ints
+from sim.gauss import gaussian_hash
+from sim.message import Message
+
+_VERIFY_NORM = ACTIVATION_MAX << NORM_FRACTION
+_INPUT_VALID = 1 << 6
+
+
+class Tiles:
+    """What an engine computes with its contexts.
+
+    Attributes
+    ----------
+    settings : dict
+        The engine's registers by name, written by the owner.
+    records : list of dict
+        One a context, fields by name, written by the owner.
+    constants : dict of int64 (column_words,)
+        Column constants: scale, bias, noise.
+    inputs : int64 (64,)
+        Route -> context | valid << 6.
+    free : int64 (contexts,)
+        Target time at which a context is free again, ps.
+    counters : dict
+        vectors, row_ticks, conversions, clips, verify_conversions.
+    """
+
+    def __init__(self, geometry: Geometry):
+        self.geometry = geometry
+        self.settings = {r.name: 0 for r in fields("engine", EngineRegion.REGISTERS)}
+        self.records = [{r.name: 0 for r in fields("engine", EngineRegion.CONTEXTS)} for _ in range(geometry.contexts)]
+        self.constants = {r.name: np.zeros(geometry.column_words, np.int64)
+                          for r in fields("engine", EngineRegion.COLUMNS)}
+        self.inputs: Ints = np.zeros(64, np.int64)
+        self.free: Ints = np.zeros(geometry.contexts, np.int64)
+        self.counters = dict.fromkeys(("vectors", "row_ticks", "conversions", "clips", "verify_conversions"), 0)
+        self._weights: dict[int, Weights] = {}
+
+    def set_nets(self, context: int, nets: Any) -> None:
+        """Take the nets (rows, columns) of a context."""
+        self._weights[context] = Weights(nets)
+
+    def write(self, region: int, offset: int, value: int) -> None:
+        """Write a word of COLUMNS or INPUTS."""
+        if region == EngineRegion.INPUTS:
+            self.inputs[offset] = value & (2 * _INPUT_VALID - 1)
+        else:
+            index, field = divmod(offset, COLUMN_STRIDE)
+            for register in fields("engine", EngineRegion.COLUMNS):
+                if register.offset == field and index < self.geometry.column_words:
+                    value &= (1 << register.bits) - 1
+                    negative = register.signed and value >> (register.bits - 1)
+                    self.constants[register.name][index] = value - (1 << register.bits) if negative else value
+
+    def read(self, region: int, offset: int) -> int:
+        """Read a word of COLUMNS or INPUTS, as 32 bits."""
+        if region == EngineRegion.INPUTS:
+            return int(self.inputs[offset])
+        index, field = divmod(offset, COLUMN_STRIDE)
+        for register in fields("engine", EngineRegion.COLUMNS):
+            if register.offset == field and index < self.geometry.column_words:
+                return int(self.constants[register.name][index]) & 0xFFFFFFFF
+        return 0
+
+    def accept(self, message: Message) -> list[Message]:
+        """Return the partial sums of a batch; nothing if its route is no input."""
+        entry = int(self.inputs[message.route])
+        if not entry & _INPUT_VALID:
+            return []
+        context = entry & (_INPUT_VALID - 1)
+        record, weights = self._context(context)
+        used = -(-record["rows"] // self.geometry.transport) * self.geometry.transport
+        if message.elements.shape[1] != used:
+            raise ValueError(f"context {context} takes {used} activations, not {message.elements.shape[1]}")
+        x = message.elements[:, :record["rows"]]
+
+        span = slice(record["column_base"], record["column_base"] + record["columns"])
+        charge = weights.charges(x)
+        noise = self.constants["noise"][span]
+        if noise.any():
+            xi = self._samples(record, Purpose.READ, np.zeros(1, np.int64), message.events)
+            charge += noise_charge(noise, norm(x)[:, None], xi)
+        code, clipped = convert(charge, record["adc_gain"], record["adc_offset"], self.geometry.code_max)
+        partial = affine(code, self.constants["scale"][span], self.constants["bias"][span])
+
+        self.counters["vectors"] += len(x)
+        self.counters["row_ticks"] += int(np.abs(x).sum())
+        self.counters["conversions"] += code.size
+        self.counters["clips"] += int(np.count_nonzero(clipped))
+        pad = -partial.shape[1] % self.geometry.transport
+        return [Message(route=record["route"], kind=FlitKind.PARTIAL, events=message.events,
+                        times=self._times(context, message.times, record["latency"]),
+                        elements=np.pad(partial, ((0, 0), (0, pad))) if pad else partial)]
+
+    def read_rows(self, context: int, rows: Any, purpose: Purpose, events: Any) -> Ints:
+        """Return the codes (len(rows), columns) of verify reads of `rows`, driven one-hot, with their `events`."""
+        record, weights = self._context(context)
+        rows, events = np.broadcast_arrays(np.asarray(rows, np.int64), np.asarray(events, np.int64))
+        charge = ACTIVATION_MAX * weights.nets[rows]
+        if self.settings["verify_noise"]:
+            xi = self._samples(record, purpose, rows, events)
+            charge += noise_charge(self.settings["verify_noise"], _VERIFY_NORM, xi)
+        code, _ = convert(charge, self.settings["verify_gain"], self.settings["verify_offset"], self.geometry.code_max)
+        self.counters["verify_conversions"] += code.size
+        return code
+
+    def _context(self, context: int) -> tuple[dict[str, int], Weights]:
+        """Return record and nets; nets are zero until they are set."""
+        record = self.records[context]
+        shape = (record["rows"], record["columns"])
+        weights = self._weights.get(context)
+        if weights is None or weights.nets.shape != shape:
+            weights = self._weights[context] = Weights(np.zeros(shape, np.int64))
+        return record, weights
+
+    def _samples(self, record: dict[str, int], purpose: Purpose, rows: Ints, events: Ints) -> Ints:
+        """Return xi (len(events), columns) of reads of `rows`."""
+        key = hash_key(self.settings["seed"], purpose, self.settings["chip"], record["tile"])
+        row: Any = rows[:, None]
+        column: Any = np.arange(record["columns"])
+        return gaussian_hash(*key, hash_counter(row, column), events[:, None])
+
+    def _times(self, context: int, times: Ints, latency: int) -> Ints:
+        """Return when each vector leaves: max(time, free) + latency, one after the other."""
+        place = np.arange(len(times), dtype=np.int64)
+        begun = np.maximum.accumulate(np.maximum(times - place * latency, self.free[context]))
+        out: Ints = begun + (place + 1) * latency
+        if len(out):
+            self.free[context] = out[-1]
+        return out
