@@ -109,6 +109,7 @@ class Identity(data.Struct):
     nonce: unsigned(32)
     digest: unsigned(32)
     commands: unsigned(32)
+    executed: unsigned(32)
 
 
 class FrameTransmitter(wiring.Component):

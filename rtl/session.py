@@ -65,14 +65,16 @@ class Session(wiring.Component):
 
         kept = Signal(range(WINDOW + 1))
         age = (self.expected - self.sequence - 1)[:8]
+        executed = self.identity.executed
         m.d.comb += [
+            self.expected.eq(executed[:8] + 1),
             self.is_next.eq(self.sequence == self.expected), self.is_repeat.eq(age < kept),
             self.is_new.eq(~self.active | (self.nonce != self.identity.nonce)),
         ]
         with m.If(self.begin & self.is_new):
-            m.d.sync += [self.active.eq(1), self.expected.eq(1), kept.eq(0), self.identity.nonce.eq(self.nonce)]
+            m.d.sync += [self.active.eq(1), executed.eq(0), kept.eq(0), self.identity.nonce.eq(self.nonce)]
         with m.Elif(self.record):
-            m.d.sync += [self.expected.eq(self.expected + 1), kept.eq(Mux(kept == WINDOW, WINDOW, kept + 1))]
+            m.d.sync += [executed.eq(executed + 1), kept.eq(Mux(kept == WINDOW, WINDOW, kept + 1))]
 
         # What a request that is refused has fed goes no further than `fed`.
         digest, fed = Signal(32, init=CRC_INIT), Signal(32, reset_less=True)

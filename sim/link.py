@@ -94,7 +94,7 @@ class Endpoint:
         self.commands = 0
         self._coded = bytearray()
         self._nonce: int | None = None
-        self._expected = 0
+        self._executed = 0
         self._kept: dict[int, tuple[Status, bytes]] = {}
         self._rest = b""
 
@@ -106,11 +106,11 @@ class Endpoint:
         *ends, rest = received.split(b"\0")
         for end in ends:
             self._coded += end
-            # The longest frame's code bytes are one in 254; more than this is garbage and need not be kept.
             request = unframe(bytes(self._coded))
             self._coded.clear()
             if request is not None and len(request[2]) <= REQUEST_BYTES:
                 yield frame(*self._answer(*request))
+        # What is longer than any frame is garbage up to the next zero, and need not be kept.
         if len(self._coded) <= 2 * REQUEST_BYTES:
             self._coded += rest
 
@@ -121,21 +121,22 @@ class Endpoint:
             return Status.OK, sequence, self._identify(*struct.unpack(IDENTIFY_FORMAT, body))
         if self._nonce is None:
             return Status.NO_SESSION, 0, b""
-        if sequence == self._expected:
+        expected = (self._executed + 1) % 256
+        if sequence == expected:
             status, answer = self._execute(opcode, body)
             self._kept.pop((sequence - WINDOW) % 256, None)
             self._kept[sequence] = status, answer
-            self._expected = (sequence + 1) % 256
+            self._executed = (self._executed + 1) % (1 << 32)
         elif sequence not in self._kept:
-            return Status.OUT_OF_SEQUENCE, self._expected, b""
+            return Status.OUT_OF_SEQUENCE, expected, b""
         status, answer = self._kept[sequence]
         return status, sequence, answer
 
     def _identify(self, nonce: int) -> bytes:
         if nonce != self._nonce:
-            self._nonce, self._expected, self._kept, self._rest = nonce, 1, {}, b""
+            self._nonce, self._executed, self._kept, self._rest = nonce, 0, {}, b""
         values = {"magic": MAGIC, "version": PROTOCOL_VERSION, "geometry": self.geometry_hash, "nonce": nonce,
-                  "digest": self.digest, "commands": self.commands}
+                  "digest": self.digest, "commands": self.commands, "executed": self._executed}
         return b"".join(struct.pack("<" + code, values[name]) for name, code in IDENTIFY_FIELDS)
 
     def _execute(self, opcode: int, body: bytes) -> tuple[Status, bytes]:

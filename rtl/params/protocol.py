@@ -45,7 +45,8 @@ class Opcode(enum.IntEnum):
     """What a request asks."""
 
     IDENTIFY = 0x10
-    """Body: u32 nonce. Begins a session: the next request has sequence 1. Reply: see IDENTIFY_FIELDS."""
+    """Body: u32 nonce. Begins a session, unless the nonce is that of the present one: the next request has sequence 1.
+    Itself it has any sequence and takes no part in it. Reply: see IDENTIFY_FIELDS."""
     READ = 0x11
     """Body: u32 address, u16 count (1 to READ_WORDS), u8 step (0 or 1). Reply: count words of u32."""
     WRITE = 0x12
@@ -77,7 +78,8 @@ class Status(enum.IntEnum):
 
 IDENTIFY_FIELDS: tuple[tuple[str, str], ...] = (
     ("magic", "I"), ("version", "I"), ("geometry", "I"), ("nonce", "I"), ("digest", "I"), ("commands", "I"),
+    ("executed", "I"),
 )
 """Reply to IDENTIFY, as `struct` codes: geometry is `geometry_hash`; digest is the CRC-32 of opcode, body and status of
 every WRITE and SEND executed since power-up, one after the other (not those refused with BAD_REQUEST or NO_CREDIT),
-commands their number."""
+commands their number; executed is the number of requests executed in this session: 0 if it has just begun."""

@@ -54,7 +54,7 @@ async def get_bytes(ctx, stream, more: Callable[[], bool], quiet: int,
 
 
 def run_link(geometry: Geometry, device: FakeDevice, received: bytes, *, seed: int | None = None,
-             quiet: int = 2000) -> tuple[bytes, list[int]]:
+             quiet: int = 800) -> tuple[bytes, list[int]]:
     """Return what the link answers to `received`, and the clock of each byte; with a seed, everything stalls."""
     dut = Link(geometry=geometry, bus_limit=BUS_LIMIT)
     rngs = [None if seed is None else random.Random(seed * 8 + k) for k in range(5)]
@@ -66,7 +66,7 @@ def run_link(geometry: Geometry, device: FakeDevice, received: bytes, *, seed: i
         fed.append(True)
 
     async def collect(ctx):
-        out.append(await get_bytes(ctx, dut.tx, lambda: not fed, quiet, rngs[1]))
+        out.append(await get_bytes(ctx, dut.tx, lambda: not fed, quiet if seed is None else 2 * quiet, rngs[1]))
 
     async def bus(ctx):
         await _serve_bus(ctx, dut, device, rngs[2])

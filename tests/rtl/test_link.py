@@ -7,16 +7,15 @@ import pytest
 
 from rtl.params import Opcode, Status, preset
 from rtl.params.protocol import REPLY_BYTES, REQUEST_BYTES, WINDOW
+from host.link import Link
 from sim.link import Endpoint, frame, unframe
 from tests.fake_device import COUNT_REGION, DEAD_REGION, FakeDevice
+from tests.host.faults import FAULTS, FaultyChannel
+from tests.link_run import place, run
 from tests.rtl.link_bench import frames, run_link
 
 GEOMETRY = preset("tiny")
 IDENTIFY = frame(Opcode.IDENTIFY, 0, b"nonc")
-
-
-def place(unit: int, region: int, offset: int) -> int:
-    return unit << 24 | region << 20 | offset
 
 
 def read(sequence: int, address: int, count: int = 1, step: int = 1) -> bytes:
@@ -79,8 +78,8 @@ def test_nothing_is_done_before_a_session():
 
 
 def identity(body: bytes) -> dict[str, int]:
-    names = ("magic", "version", "geometry", "nonce", "digest", "commands")
-    return dict(zip(names, struct.unpack("<6I", body), strict=True))
+    names = ("magic", "version", "geometry", "nonce", "digest", "commands", "executed")
+    return dict(zip(names, struct.unpack("<7I", body), strict=True))
 
 
 def test_identify_begins_a_session_once_for_each_nonce():
@@ -93,6 +92,7 @@ def test_identify_begins_a_session_once_for_each_nonce():
         (Status.OK, 1), (Status.BAD_REQUEST, 3)]
     first, again, other = (identity(replies[k][2]) for k in (0, 2, 4))
     assert [part["commands"] for part in (first, again, other)] == [0, 1, 2]
+    assert [part["executed"] for part in (first, again, other)] == [0, 1, 0]
     assert first["digest"] == 0
     assert len({part["digest"] for part in (first, again, other)}) == 3
 
@@ -195,6 +195,21 @@ def random_stream(rng: random.Random, count: int) -> bytes:
 @pytest.mark.parametrize("seed", range(6))
 def test_random_streams_with_errors(seed):
     both(random_stream(random.Random(seed), 60), seed=seed if seed % 2 else None, stretch=5)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_a_host_sends_over_a_bad_line(seed):
+    """The host's repeats, as they reached the twin, lead the RTL to the same end."""
+    rng = random.Random(seed)
+    twin = FakeDevice()
+    channel = FaultyChannel(Endpoint(twin, GEOMETRY), lambda way, number: rng.choice((None,) * 6 + FAULTS))
+    link = Link(channel, GEOMETRY, tries=40)
+    run(link)
+    assert link.repeats > 10
+    real = FakeDevice()
+    run_link(GEOMETRY, real, bytes(channel.carried), seed=seed)
+    assert real.log == twin.log
+    both(bytes(channel.carried))
 
 
 def test_speed():
