@@ -182,7 +182,7 @@ class _Walker:
         values = [self.constants[name] if name else None for name in node.input]
         evaluate = _CONSTANT.get(node.op_type)
         if evaluate is None or len(node.output) != 1:
-            raise NetworkError(f"{label} computes a constant, which is supported for {', '.join(sorted(_CONSTANT))} only")
+            raise NetworkError(f"{label} computes a constant, which only {', '.join(sorted(_CONSTANT))} may")
         try:
             self.constants[node.output[0]] = evaluate(values, _attributes(node))
         except NetworkError:
@@ -244,7 +244,8 @@ class _Walker:
         self.linear = False
 
     def flatten(self, node: Any, label: str) -> None:
-        if _attributes(node).get("axis", 1) not in (1,) and not self.flat:
+        axis = _attributes(node).get("axis", 1)
+        if axis != 1 and not (self.flat and axis == -1):
             raise NetworkError(f"{label} does not keep the batch: its axis must be 1")
         self.flat = True
 
@@ -259,6 +260,19 @@ class _Walker:
     def identity(self, _node: Any, _label: str) -> None:
         """Pass the activation on."""
 
+    def quantize(self, node: Any, label: str) -> None:
+        """Pass the activation on; a quantiser whose lowest step is zero is a relu, which exporters fold into it."""
+        if node.input[0] != self.value:
+            raise NetworkError(f"{label} has the activation as a parameter, which is not supported")
+        point = self._operand(node, 2, label) if len(node.input) > 2 and node.input[2] else np.zeros(1, np.uint8)
+        if node.op_type == "Quant":
+            clips = not _attributes(node).get("signed", 1) and not point.any()
+        else:
+            clips = bool((point == np.iinfo(point.dtype).min).all())
+        if self.layers and clips:
+            self.layers[-1] = dataclasses.replace(self.layers[-1], relu=True)
+            self.linear = False
+
     def final_softmax(self, node: Any, label: str) -> None:
         if _attributes(node).get("axis", -1) not in (1, -1) or not self.flat or not self.layers:
             raise NetworkError(f"{label} is supported over the classes at the end only")
@@ -268,8 +282,8 @@ class _Walker:
 _HANDLERS: dict[str, Callable[[_Walker, Any, str], None]] = {
     "Gemm": _Walker.gemm, "MatMul": _Walker.matmul, "Add": _Walker.add, "Relu": _Walker.relu,
     "Flatten": _Walker.flatten, "Reshape": _Walker.reshape, "Identity": _Walker.identity,
-    "Dropout": _Walker.identity, "Softmax": _Walker.final_softmax, "QuantizeLinear": _Walker.identity,
-    "DequantizeLinear": _Walker.identity, "Quant": _Walker.identity,
+    "Dropout": _Walker.identity, "Softmax": _Walker.final_softmax, "QuantizeLinear": _Walker.quantize,
+    "DequantizeLinear": _Walker.identity, "Quant": _Walker.quantize,
 }
 
 

@@ -123,8 +123,9 @@ def main() -> None:
     parameters = train()
     digits = mnist()
     onnx.save(model(parameters), OUTPUT)
-    print(f"{time.perf_counter() - start:.0f} s; accuracy {accuracy(parameters, digits.train, digits.train_labels):.2%} "
-          f"of the 4,000, {accuracy(parameters, digits.test, digits.test_labels):.2%} of the 1,000")
+    seen = accuracy(parameters, digits.train, digits.train_labels)
+    unseen = accuracy(parameters, digits.test, digits.test_labels)
+    print(f"{time.perf_counter() - start:.0f} s; accuracy {seen:.2%} of the 4,000, {unseen:.2%} of the 1,000")
     rng = np.random.default_rng(0)
     noisy = [accuracy([disturbed(p, rng) if p.ndim == 2 else p for p in parameters], digits.test, digits.test_labels)
              for _ in range(10)]
