@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from rtl.params import PRESETS, Geometry
+from rtl.pulse import PulseTile
 from rtl.ramp import RampAdc
 from sim.adc import convert
 from sim.crossbar import integrate, trip
@@ -116,6 +117,40 @@ def test_ramp_visits_every_code(adc_bits):
     assert set(expected) == set(range(-g.code_max, g.code_max + 1))
     assert clipped[0]
     assert clipped[-1]
+
+
+def test_a_read_has_the_course_that_the_macro_page_draws():
+    g = Geometry(name="course", rows=4, lanes=4, columns=4, adc_bits=5)
+    dut = PulseTile(geometry=g)
+    ticks = [5, -127, 0, -1]
+    length = 140 + 2 * g.code_max
+    seen = {name: [] for name in ("reset", "integrate", "pulse", "path", "ramp_start", "ramp_step")}
+
+    async def testbench(ctx):
+        ctx.set(dut.o.ready, 1)
+        ctx.set(dut.i.payload, ticks)
+        ctx.set(dut.i.valid, 1)
+        assert ctx.get(dut.idle)
+        await ctx.tick()
+        ctx.set(dut.i.valid, 0)
+        assert not ctx.get(dut.idle)
+        await ctx.tick()
+        for _ in range(length):
+            for name, values in seen.items():
+                values.append(ctx.get(getattr(dut.macro, name)))
+            await ctx.tick()
+        assert ctx.get(dut.idle)
+
+    simulate(dut, testbench)
+    clock = np.arange(length)
+    drawn = {
+        "reset": clock == 0, "integrate": (clock >= 1) & (clock <= 127), "ramp_start": clock == 130,
+        "ramp_step": (clock >= 131) & (clock < 131 + 2 * g.code_max + 1),
+        "pulse": sum(((clock >= 1) & (clock <= abs(n))).astype(int) << row for row, n in enumerate(ticks)),
+        "path": np.full(length, 0b1010),
+    }
+    for name, values in seen.items():
+        np.testing.assert_array_equal(values, drawn[name], name)
 
 
 def test_programming_lines_arm_columns_and_fire_once():
