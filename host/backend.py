@@ -4,6 +4,7 @@ Everything goes through the register map. The model overrides what would be slow
 that both ways give the same.
 """
 
+import dataclasses
 import struct
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -11,16 +12,27 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from rtl.params import EngineOperation, EngineRegion, Geometry, Opcode, PortRegion, address
+from rtl.params import ELEMENT_BITS, DigitalRegion, EngineOperation, EngineRegion, Geometry, Opcode, PortRegion, address
 from rtl.params.protocol import READ_FORMAT, READ_WORDS, VECTOR_BYTES, WINDOW, WRITE_FORMAT
 from rtl.params.registers import register
 from sim.chip import Chip
 from sim.fixed import Ints
 
-__all__ = ["Backend", "LinkBackend", "LinkLike", "ModelBackend", "Report"]
+__all__ = ["Backend", "Landing", "LinkBackend", "LinkLike", "ModelBackend", "Report"]
 
 Report = Callable[[int], None]
 """Told how many more items are done."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Landing:
+    """Where the messages of one route land in the digital unit: two slots in turn, `slot` words apart."""
+
+    route: int
+    program: int
+    base: int
+    slot: int
+    words: int
 
 WRITE_WORDS = 256
 """Words of one WRITE: long enough that its header does not count, short enough that two are under way."""
@@ -45,6 +57,10 @@ class Backend(Protocol):
 
     def infer(self, events: Ints, times: Ints, activations: Ints, report: Report) -> tuple[Ints, Ints]:
         """Return (elements (N, M), times (N,)) of vectors (N, inputs) with their events and times (ps)."""
+
+    def trace(self, events: Ints, times: Ints, activations: Ints, landings: Sequence[Landing],
+              earlier: int) -> list[Ints]:
+        """Infer vectors and return what each brought to each landing, (N, elements); `earlier` vectors came before."""
 
     def cycles(self) -> int | None:
         """Return the clock cycles since power-up, or None where no clock runs."""
@@ -80,6 +96,12 @@ class ModelBackend:
         result = self.chip.infer(events, times, activations)
         report(len(events))
         return result
+
+    def trace(self, events: Ints, times: Ints, activations: Ints, landings: Sequence[Landing],
+              earlier: int) -> list[Ints]:
+        """Infer vectors and return what each brought to each landing, (N, elements)."""
+        self.chip.infer(events, times, activations)
+        return [self.chip.landed[landing.route] for landing in landings]
 
     def cycles(self) -> int | None:
         """Return None: the model has no clock."""
@@ -179,6 +201,25 @@ class LinkBackend:
         heads = [_VECTOR_HEAD.unpack_from(body) for body in results]
         elements = np.array([np.frombuffer(body, "<i4", offset=VECTOR_BYTES) for body in results], np.int64)
         return elements, np.array([low | high << 32 for _, low, high in heads], np.int64)
+
+    def trace(self, events: Ints, times: Ints, activations: Ints, landings: Sequence[Landing],
+              earlier: int) -> list[Ints]:
+        """Infer one vector after another and read the digital unit's memory after each."""
+        found: list[list[Ints]] = [[] for _ in landings]
+        for k in range(len(events)):
+            self.infer(events[k:k + 1], times[k:k + 1], activations[k:k + 1], lambda _done: None)
+            for landing, rows in zip(landings, found, strict=True):
+                rows.append(self._elements(landing.base + (earlier + k) % 2 * landing.slot, landing.words))
+        return [np.array(rows) for rows in found]
+
+    def _elements(self, word: int, words: int) -> Ints:
+        """Return elements of the digital unit's memory."""
+        transport = self.geometry.transport
+        stride = 16  # elements of a word in the register map
+        raw = self.read(self.geometry.digital_unit, DigitalRegion.MEMORY, word * stride, words * stride)
+        elements = raw.reshape(words, stride)[:, :transport].ravel() & ((1 << ELEMENT_BITS) - 1)
+        sign = 1 << (ELEMENT_BITS - 1)
+        return (elements ^ sign) - sign
 
     def cycles(self) -> int | None:
         """Return the clock cycles since power-up."""

@@ -34,6 +34,8 @@ class Chip:
         self.units: list[Port | Core | DigitalUnit] = [self.port, *self.cores, self.digital]
         self._sent: list[tuple[int, int, bytes]] = []
         self._results: deque[bytes] = deque()
+        self.landed: dict[int, Ints] = {}
+        """Elements (N, words * W) that the last batch brought to the digital unit, by route."""
 
     def read(self, unit: int, region: int, offset: int) -> int:
         """Return the word at an address; addresses that do not exist read as 0."""
@@ -83,10 +85,13 @@ class Chip:
 
     def infer(self, events: Ints, times: Ints, activations: Ints) -> tuple[Ints, Ints]:
         """Return (elements (N, M), times (N,)) of N vectors at once, as sending and receiving each of them would."""
+        self.landed = {}
         pending = deque((0, message) for message in self.port.send(events, times, activations))
         while pending:
             source, message = pending.popleft()
             for unit in self.mesh.deliver(source, message.route, self._flits(message)):
+                if unit == self.geometry.digital_unit:
+                    self.landed[message.route] = message.elements
                 pending.extend((unit, answer) for answer in self.units[unit].accept(message))
         result = self.port.receive()
         return result.elements, result.times
