@@ -10,12 +10,10 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from host.backend import Backend, Report
+from host.backend import Backend, Landing, Report
 from host.errors import BitlineError
 from host.placement import Placement, Tile
-from rtl.params import ACTIVATION_MAX, GMAX_CODE, DigitalRegion, EngineOperation, EngineRegion, PortRegion, Table
-from rtl.params.formats import GMAX_G16
-from rtl.params.program import INSTRUCTION_WORDS
+from rtl.params import DigitalRegion, EngineOperation, EngineRegion, PortRegion, Table
 from rtl.params.registers import (
     COLUMN_STRIDE,
     CONTEXT_STRIDE,
@@ -35,6 +33,9 @@ Progress = Callable[[str, int], Report]
 """Called with a label and a total when long work begins; returns what is told of each step."""
 
 _SCALE_MAX = (1 << 15) - 1
+_WINDOW = 2  # vectors in the mesh: one at work, one behind it; every endpoint has two slots
+_ELEMENT_STRIDE = 16  # of a word of the digital unit's memory in the register map
+_RECORD = fields("engine", EngineRegion.CONTEXTS)
 
 
 def _silent(_label: str, _total: int) -> Report:
@@ -100,6 +101,7 @@ class Device:
         self.gains: list[float] = []
         """Compensation gain of each tile."""
         self._reference: list[int] = []
+        self._vectors = 0  # since the placement was written
 
     def __enter__(self) -> Self:
         return self
@@ -127,54 +129,66 @@ class Device:
                                f"this device has {self.geometry.name!r}: compile the network again")
         self._write_mesh(placement)
         self._write_digital(placement)
-        for unit in range(1, self.geometry.engines + 1):
-            self.backend.write(unit, EngineRegion.INPUTS, 0, [0] * self.geometry.routes)
+        for unit in self._engines():
+            self._write_inputs(unit, placement)
         for tile in placement.tiles:
             self._write_tile(tile)
-        for unit, route, context in placement.inputs:
-            self.backend.write(unit, EngineRegion.INPUTS, route, [context | 1 << 6])
         self.placement = placement
         self.gains = [1.0] * len(placement.tiles)
+        self.technology = None
         self.age_seconds = None
+        self._vectors = 0
 
     def _write_mesh(self, placement: Placement) -> None:
-        for node, masks in placement.node_routes.items():
-            table = np.zeros(self.geometry.routes, np.int64)
-            for route, mask in masks.items():
-                table[route] = mask
+        masks = np.zeros((self.geometry.nodes, self.geometry.routes), np.int64)
+        for route in placement.routes:
+            for node, mask in route.nodes:
+                masks[node, route.route] = mask
+        for node, table in enumerate(masks):
             self.backend.write(node, ROUTES, 0, table)
         self.backend.write(0, PortRegion.PLAN, 0, [route | words << 8 for route, words in placement.plan])
-        self.backend.write(0, PortRegion.REGISTERS, 0, [placement.window, len(placement.plan)])
+        self.backend.write(0, PortRegion.REGISTERS, 0, [_WINDOW, len(placement.plan)])
+
+    def _write_inputs(self, unit: int, placement: Placement) -> None:
+        inputs = np.zeros(self.geometry.routes, np.int64)
+        for route in placement.inputs:
+            for engine, context in route.contexts:
+                if engine == unit:
+                    inputs[route.route] = context | 1 << 6
+        self.backend.write(unit, EngineRegion.INPUTS, 0, inputs)
 
     def _write_digital(self, placement: Placement) -> None:
+        """Write memory and programs; the records come last, since writing them resets programs and routes."""
         unit, region = self.geometry.digital_unit, DigitalRegion
-        self.backend.write(unit, region.INPUT_ROUTES, 0, [0] * (self.geometry.routes * ROUTE_STRIDE))
-        for route, base, program in placement.landings:
-            self.backend.write(unit, region.INPUT_ROUTES, route * ROUTE_STRIDE, [base, program | 1 << 4])
-        for number, program_record in enumerate(placement.programs):
-            self.backend.write(unit, region.PROGRAMS, number * PROGRAM_STRIDE, [
-                program_record.start, program_record.messages, program_record.slot, program_record.latency])
+        elements = np.zeros((len(placement.memory), _ELEMENT_STRIDE), np.int64)
+        elements[:, :self.geometry.transport] = placement.memory
+        self.backend.write(unit, region.MEMORY, 0, elements.ravel())
         words = [word for instruction in placement.instructions for word in instruction.words()]
-        assert len(words) == INSTRUCTION_WORDS * len(placement.instructions)
         self.backend.write(unit, region.INSTRUCTIONS, 0, words)
-        for word, elements in placement.memory.items():
-            self.backend.write(unit, region.MEMORY, word * 16, elements)
+        for number, program in enumerate(placement.programs):
+            self.backend.write(unit, region.PROGRAMS, number * PROGRAM_STRIDE,
+                               [program.start, program.messages, program.slot, program.latency])
+        landings = np.zeros((self.geometry.routes, ROUTE_STRIDE), np.int64)
+        for landing in placement.landings:
+            landings[landing.route, :2] = landing.base, landing.program | 1 << 4
+        self.backend.write(unit, region.INPUT_ROUTES, 0, landings.ravel())
 
     def _write_tile(self, tile: Tile) -> None:
-        record = {name: getattr(tile, name) for name in (
-            "tile", "rows", "columns", "net_base", "state_base", "column_base", "route", "adc_gain", "latency")}
-        record["adc_offset"] = 0
-        values = [record[r.name] for r in fields("engine", EngineRegion.CONTEXTS)]
-        self.backend.write(tile.unit, EngineRegion.CONTEXTS, tile.context * CONTEXT_STRIDE, values)
+        record = {"tile": tile.number, "adc_offset": 0} | {
+            r.name: getattr(tile, r.name) for r in _RECORD if r.name not in ("tile", "adc_offset")}
+        self.backend.write(tile.unit, EngineRegion.CONTEXTS, tile.context * CONTEXT_STRIDE,
+                           [record[r.name] for r in _RECORD])
         self._write_scales(tile, 1.0)
 
     def _write_scales(self, tile: Tile, gain: float) -> None:
         scales = np.rint(tile.scales * gain)
         if np.abs(scales).max(initial=0) > _SCALE_MAX:
-            raise BitlineError(f"tile {tile.tile} cannot be compensated by {gain:.2f}: its affine scale would overflow")
-        first = tile.column_base * COLUMN_STRIDE
-        for column, scale in enumerate(scales.astype(np.int64).tolist()):
-            self.backend.write(tile.unit, EngineRegion.COLUMNS, first + column * COLUMN_STRIDE, [scale, 0])
+            raise BitlineError(f"tile {tile.number} cannot be compensated by {gain:.2f}: "
+                               "its affine scale would overflow")
+        for column, (scale, bias) in enumerate(zip(scales.astype(np.int64).tolist(), tile.biases.tolist(),
+                                                   strict=True)):
+            offset = (tile.column_base + column) * COLUMN_STRIDE
+            self.backend.write(tile.unit, EngineRegion.COLUMNS, offset, [scale, bias])
 
     def _set(self, unit: int, **registers: int) -> None:
         for name, value in registers.items():
@@ -295,13 +309,12 @@ class Device:
         """Return the outputs as the chip gives them, integers (N, outputs), and their target times (N,) in ps."""
         placement = self._placed()
         self._programmed()
-        activations = placement.quantise(self._checked(x))
-        events = np.arange(self.event, self.event + len(activations), dtype=np.int64) & 0xFFFFFFFF
-        report = progress("inference", len(activations))
-        if not len(activations):
+        activations, events = self._vectors_of(x)
+        if not len(events):
             return np.zeros((0, placement.outputs), np.int64), np.zeros(0, np.int64)
-        elements, times = self.backend.infer(events, np.zeros(len(activations), np.int64), activations, report)
-        self.event += len(activations)
+        report = progress("inference", len(events))
+        elements, times = self.backend.infer(events, np.zeros(len(events), np.int64), activations, report)
+        self._advance(len(events))
         return elements[:, :placement.outputs], times
 
     def stream(self, vectors: Iterable[Any], *, batch: int = 16) -> Iterator[Floats]:
@@ -316,21 +329,41 @@ class Device:
             yield from self.infer(np.stack(waiting))
 
     def trace(self, x: Any) -> list[Floats]:
-        """Return the outputs of every layer, before its activation function, for inputs (N, inputs).
+        """Return the sums of every layer, before its activation function, for inputs (N, inputs).
 
-        One array (N, layer's outputs) a layer, in the units of the ONNX file, read from the digital unit's memory.
+        One array (N, layer's outputs) a layer, in the units of the ONNX file, from what reached the digital unit.
         """
         placement = self._placed()
-        rows: list[list[Floats]] = [[] for _ in placement.layers]
-        for vector in self._checked(x):
-            landed = self.event
-            self.infer(vector[None])
-            for k, layer in enumerate(placement.layers):
-                rows[k].append(layer.scale * self._landed(placement, k, landed))
-        return [np.array(layer_rows) for layer_rows in rows]
+        self._programmed()
+        activations, events = self._vectors_of(x)
+        found = self.backend.trace(events, np.zeros(len(events), np.int64), activations, [
+            Landing(route=landing.route, program=landing.program, base=landing.base,
+                    slot=placement.programs[landing.program].slot, words=-(-tile.columns // self.geometry.transport))
+            for landing, tile in zip(placement.landings, placement.tiles, strict=True)
+        ], self._vectors)
+        self._advance(len(events))
+        return [self._layer_sums(placement, number, found) for number in range(len(placement.layers))]
 
-    def _landed(self, placement: Placement, layer: int, vector: int) -> Ints:
-        raise NotImplementedError
+    def _layer_sums(self, placement: Placement, number: int, found: list[Ints]) -> Floats:
+        layer = placement.layers[number]
+        first = layer.bias_words[0]
+        bias = placement.memory[first:first + layer.words].ravel()[:layer.outputs]
+        sums = np.tile(bias, (len(found[0]), 1))
+        for tile, elements in zip(placement.tiles, found, strict=True):
+            if tile.layer == number:
+                used = min(tile.columns, layer.outputs - tile.first_column)
+                sums[:, tile.first_column:tile.first_column + used] += elements[:, :used]
+        return sums * layer.unit
+
+    def _vectors_of(self, x: Any) -> tuple[Ints, Ints]:
+        """Return activations in the order of the plan, and the events of as many new vectors."""
+        placement = self._placed()
+        activations = placement.arrange(placement.quantize(self._checked(x)))
+        return activations, np.arange(self.event, self.event + len(activations), dtype=np.int64) & 0xFFFFFFFF
+
+    def _advance(self, vectors: int) -> None:
+        self.event += vectors
+        self._vectors += vectors
 
     def _checked(self, x: Any) -> Floats:
         placement = self._placed()
@@ -341,8 +374,8 @@ class Device:
         if x.ndim == 1:
             x = x[None]
         x = x.reshape(len(x), -1)
-        if x.shape[1] != placement.inputs_size:
-            raise BitlineError(f"the network takes {placement.inputs_size} inputs, not {x.shape[1]}")
+        if x.shape[1] != placement.layers[0].inputs:
+            raise BitlineError(f"the network takes {placement.layers[0].inputs} inputs, not {x.shape[1]}")
         if not np.isfinite(x).all():
             raise BitlineError(f"input {int(np.argmin(np.isfinite(x).all(axis=1)))} holds NaN or infinity")
         return x
