@@ -1,0 +1,331 @@
+"""A placed network: every tile, route, program and constant that makes a chip of one geometry compute it.
+
+Nothing here computes; `host/compiler.py` makes placements and sessions write them into chips.
+"""
+
+import dataclasses
+import io
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rtl.params import ACTIVATION_MAX, Geometry, Instruction, geometry_hash
+
+__all__ = ["InputRoute", "Landing", "LayerPlan", "Placement", "PlacementError", "Program", "Route", "Tile"]
+
+FORMAT = 1
+Ints = NDArray[np.int64]
+
+
+class PlacementError(Exception):
+    """A placement cannot be read, or belongs to another chip."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class Tile:
+    """A part of a layer's weights in one context of one engine.
+
+    Attributes
+    ----------
+    number : logical tile, a coordinate of the hash; the same wherever the tile is placed
+    first_row, first_column : where its weights begin in those of the layer
+    rows, columns : its size; at least 4 columns, those past the layer's outputs are zero
+    adc_gain : in units of 2**-24 codes per charge unit
+    latency : ps of one vector, transport of the partial sums included
+    targets : (rows, columns) net targets, g16, signed
+    scales : (columns,) affine scales, signed, 8 fraction bits
+    biases : (columns,) affine biases: zero, as biases are added once, in the digital unit
+    """
+
+    layer: int
+    row_tile: int
+    column_tile: int
+    number: int
+    unit: int
+    context: int
+    first_row: int
+    first_column: int
+    rows: int
+    columns: int
+    net_base: int
+    state_base: int
+    column_base: int
+    route: int
+    adc_gain: int
+    latency: int
+    targets: Ints
+    scales: Ints
+
+    @property
+    def biases(self) -> Ints:
+        """Affine biases of the columns."""
+        return np.zeros(self.columns, np.int64)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class InputRoute:
+    """The route of a row tile's activations to one context on each of some engines.
+
+    An engine maps a route to one context: if it holds several column tiles of a row tile, `copy` counts their routes.
+    """
+
+    route: int
+    layer: int
+    row_tile: int
+    copy: int
+    words: int
+    contexts: tuple[tuple[int, int], ...]
+    """(unit, context), in order of units."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Route:
+    """A route through the mesh: (node, mask of outputs) pairs; bit 0 local, 1 north, 2 east, 3 south, 4 west."""
+
+    route: int
+    source: int
+    destinations: tuple[int, ...]
+    nodes: tuple[tuple[int, int], ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Landing:
+    """Where a tile's partial sums land in the digital unit: INPUT_ROUTES[route] = base, program."""
+
+    route: int
+    base: int
+    program: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Program:
+    """The digital work of one layer.
+
+    Attributes
+    ----------
+    start : its first instruction
+    messages : tiles whose partial sums one run consumes
+    slot : words between the landing slots
+    latency : ps of one run, transport included
+    """
+
+    start: int
+    messages: int
+    slot: int
+    latency: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LayerPlan:
+    """How one layer is cut, scaled and gathered.
+
+    Attributes
+    ----------
+    row_tiles, row_size : its row tiles and the rows of each but the last, which may have fewer
+    column_tiles : (first column, outputs) of each column tile
+    input_scale : activation = round(real value * input_scale), to +-127
+    unit : real value of one unit of its partial sums
+    shift : the digital unit divides sums by 2**shift to make activations of the next layer; 0 for the last
+    base, words : word j of row tile t lands at base + slot * words * (row_tiles + 1) + t * words + j; the biases stand
+        at t = row_tiles
+    """
+
+    name: str
+    inputs: int
+    outputs: int
+    relu: bool
+    row_tiles: int
+    row_size: int
+    column_tiles: tuple[tuple[int, int], ...]
+    input_scale: float
+    unit: float
+    shift: int
+    base: int
+    words: int
+
+    @property
+    def slot(self) -> int:
+        """Words between the two landing slots."""
+        return self.words * (self.row_tiles + 1)
+
+    @property
+    def bias_words(self) -> tuple[int, int]:
+        """First words of the biases in the two slots."""
+        first = self.base + self.row_tiles * self.words
+        return first, first + self.slot
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class Placement:
+    """A network on a chip of `geometry`.
+
+    Attributes
+    ----------
+    routes : every route; write mask to ROUTES[route] of node
+    plan : (route, words) segments of a sent vector
+    result_route, outputs : of results, and how many of their elements are logits
+    memory : (words, W) first words of the digital unit's memory
+    """
+
+    geometry: Geometry
+    layers: tuple[LayerPlan, ...]
+    tiles: tuple[Tile, ...]
+    inputs: tuple[InputRoute, ...]
+    routes: tuple[Route, ...]
+    plan: tuple[tuple[int, int], ...]
+    landings: tuple[Landing, ...]
+    programs: tuple[Program, ...]
+    instructions: tuple[Instruction, ...]
+    memory: Ints
+    result_route: int
+    outputs: int
+
+    @property
+    def input_scale(self) -> float:
+        """Activation per real value of an input."""
+        return self.layers[0].input_scale
+
+    @property
+    def hidden_scales(self) -> tuple[float, ...]:
+        """Activation per real value of each hidden layer's outputs."""
+        return tuple(layer.input_scale for layer in self.layers[1:])
+
+    @property
+    def output_scale(self) -> float:
+        """Real value of one unit of the result: logit = element * output_scale."""
+        return self.layers[-1].unit
+
+    def quantize(self, x: Any) -> Ints:
+        """Return the activations of inputs (N, inputs) in real values."""
+        steps = np.rint(np.asarray(x, np.float64) * self.input_scale)
+        return np.clip(steps, -ACTIVATION_MAX, ACTIVATION_MAX).astype(np.int64)
+
+    def arrange(self, activations: Ints) -> Ints:
+        """Return activations (N, inputs) in the order of the plan, padded with zeros: (N, words * W)."""
+        layer, width = self.layers[0], self.geometry.transport
+        words = {route.route: route for route in self.inputs if route.layer == 0}
+        parts = []
+        for route, count in self.plan:
+            first = words[route].row_tile * layer.row_size
+            part = activations[:, first:min(first + layer.row_size, layer.inputs)]
+            parts.append(np.pad(part, ((0, 0), (0, count * width - part.shape[1]))))
+        return np.concatenate(parts, axis=1)
+
+    def logits(self, elements: Any) -> NDArray[np.float64]:
+        """Return the real logits (N, outputs) of results (N, elements)."""
+        return np.asarray(elements)[:, :self.outputs] * self.output_scale
+
+    def cycles_of(self, unit: int) -> int:
+        """Return the clocks an engine computes for one image."""
+        return sum(-(-tile.rows // self.geometry.lanes) * tile.columns for tile in self.tiles if tile.unit == unit)
+
+    @property
+    def cycles_per_image(self) -> int:
+        """Clocks of the busiest engine for one image."""
+        return max(self.cycles_of(unit) for unit in range(1, self.geometry.engines + 1))
+
+    @property
+    def lower_bound_cycles(self) -> int:
+        """Clocks that an ideal machine with as many lanes would need for one image."""
+        return sum(-(-layer.inputs // self.geometry.total_lanes) * layer.outputs for layer in self.layers)
+
+    @property
+    def cell_utilisation(self) -> float:
+        """Share of the chip's cells that hold weights."""
+        weights = sum(layer.inputs * layer.outputs for layer in self.layers)
+        return weights / (self.geometry.engines * self.geometry.cells)
+
+    @property
+    def lane_utilisation(self) -> float:
+        """Share of the multiplications that are the network's own while the busiest engine computes."""
+        weights = sum(layer.inputs * layer.outputs for layer in self.layers)
+        return weights / (self.cycles_per_image * self.geometry.total_lanes)
+
+    def table(self) -> list[tuple[str, ...]]:
+        """Return a line for every layer under a line of headings."""
+        lines: list[tuple[str, ...]] = [("layer", "size", "tiles", "engines", "contexts", "cells", "cycles")]
+        for number, layer in enumerate(self.layers):
+            tiles = [tile for tile in self.tiles if tile.layer == number]
+            units = sorted({tile.unit for tile in tiles})
+            cycles = [sum(-(-tile.rows // self.geometry.lanes) * tile.columns for tile in tiles if tile.unit == unit)
+                      for unit in units]
+            lines.append((layer.name, f"{layer.inputs} x {layer.outputs}",
+                          f"{layer.row_tiles} x {len(layer.column_tiles)} of {layer.row_size} x "
+                          f"{max(tile.columns for tile in tiles)}", ", ".join(map(str, units)), str(len(tiles)),
+                          str(sum(tile.rows * tile.columns for tile in tiles)), str(max(cycles))))
+        return lines
+
+    def save(self, path: str | Path) -> None:
+        """Write the placement as one .npz file."""
+        tiles = [{k: v for k, v in vars(tile).items() if not isinstance(v, np.ndarray)} for tile in self.tiles]
+        listed = ("layers", "inputs", "routes", "landings", "programs")
+        meta = {
+            "format": FORMAT, "hash": geometry_hash(self.geometry), "geometry": dataclasses.asdict(self.geometry),
+            "tiles": tiles, "plan": self.plan, "result_route": self.result_route, "outputs": self.outputs,
+            "instructions": [instruction.words() for instruction in self.instructions],
+            **{name: [dataclasses.asdict(item) for item in getattr(self, name)] for name in listed},
+        }
+        arrays = {"memory": self.memory}
+        for k, tile in enumerate(self.tiles):
+            arrays[f"targets{k}"], arrays[f"scales{k}"] = tile.targets, tile.scales
+        with Path(path).open("wb") as file:
+            np.savez_compressed(file, allow_pickle=False, meta=np.frombuffer(json.dumps(meta).encode(), np.uint8),
+                                **arrays)
+
+    @classmethod
+    def load(cls, path: str | Path, geometry: Geometry | None = None) -> "Placement":
+        """Read a placement, and check that it is for `geometry` if that is given.
+
+        Raises
+        ------
+        PlacementError
+            If the file cannot be read, or was compiled for another geometry or register map.
+        """
+        try:
+            with np.load(io.BytesIO(Path(path).read_bytes()), allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
+            meta = json.loads(arrays["meta"].tobytes())
+            if meta["format"] != FORMAT:
+                raise PlacementError(f"{path} has format {meta['format']}, not {FORMAT}: compile the network again")
+            own = Geometry(**meta["geometry"])
+            _check_hash(path, meta["hash"], own, geometry)
+            return cls(**_restored(meta, arrays), geometry=own)
+        except FileNotFoundError as error:
+            raise PlacementError(f"{path} does not exist") from error
+        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, EOFError) as error:
+            raise PlacementError(f"{path} is not a placement ({type(error).__name__}): compile the network again") \
+                from error
+
+
+def _check_hash(path: str | Path, found: int, own: Geometry, wanted: Geometry | None) -> None:
+    if wanted is not None and found != geometry_hash(wanted):
+        raise PlacementError(f"{path} was compiled for geometry {own.name!r} ({found:08x}), "
+                             f"not for {wanted.name!r} ({geometry_hash(wanted):08x}): compile the network again")
+    if found != geometry_hash(own):
+        raise PlacementError(f"{path} was compiled for another register map ({found:08x}): compile the network again")
+
+
+def _restored(meta: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> dict[str, Any]:
+    """Return the fields of a placement but for its geometry."""
+    def pairs(value: Any) -> tuple[tuple[int, int], ...]:
+        return tuple((first, second) for first, second in value)
+
+    return {
+        "layers": tuple(LayerPlan(**{**d, "column_tiles": pairs(d["column_tiles"])}) for d in meta["layers"]),
+        "tiles": tuple(Tile(**d, targets=arrays[f"targets{k}"], scales=arrays[f"scales{k}"])
+                       for k, d in enumerate(meta["tiles"])),
+        "inputs": tuple(InputRoute(**{**d, "contexts": pairs(d["contexts"])}) for d in meta["inputs"]),
+        "routes": tuple(Route(**{**d, "nodes": pairs(d["nodes"]), "destinations": tuple(d["destinations"])})
+                        for d in meta["routes"]),
+        "plan": pairs(meta["plan"]),
+        "landings": tuple(Landing(**d) for d in meta["landings"]),
+        "programs": tuple(Program(**d) for d in meta["programs"]),
+        "instructions": tuple(Instruction.from_words(words) for words in meta["instructions"]),
+        "memory": arrays["memory"],
+        "result_route": meta["result_route"],
+        "outputs": meta["outputs"],
+    }

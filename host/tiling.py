@@ -1,0 +1,149 @@
+"""Cutting layers into tiles and giving each a context and memory on an engine."""
+
+import dataclasses
+import itertools
+from collections.abc import Sequence
+
+from rtl.params import Geometry
+
+__all__ = ["CapacityError", "Cut", "Place", "assign", "cuts"]
+
+MIN_COLUMNS = 4
+SEARCH = 256
+"""Most combinations of cuts that are compared."""
+
+
+class CapacityError(Exception):
+    """The network does not fit the chip; the sentence tells what it needs and what the chip has."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Cut:
+    """A layer cut into row tiles of `row_size` rows (the last may have fewer) and column tiles (first, outputs)."""
+
+    inputs: int
+    row_size: int
+    columns: tuple[tuple[int, int], ...]
+
+    @property
+    def row_tiles(self) -> int:
+        """How many row tiles there are."""
+        return -(-self.inputs // self.row_size)
+
+    def rows(self, row_tile: int) -> int:
+        """Return the rows of a row tile."""
+        return min(self.row_size, self.inputs - row_tile * self.row_size)
+
+    def pieces(self) -> list[tuple[int, int, int, int]]:
+        """Return (row tile, column tile, rows, columns) of each tile, its columns padded to the fewest possible."""
+        return [(t, c, self.rows(t), max(width, MIN_COLUMNS))
+                for t in range(self.row_tiles) for c, (_, width) in enumerate(self.columns)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where a tile is: engine's unit, context, and where its nets, cells and column constants begin."""
+
+    unit: int
+    context: int
+    net_base: int
+    state_base: int
+    column_base: int
+
+
+def cuts(geometry: Geometry, name: str, inputs: int, outputs: int) -> list[Cut]:
+    """Return the ways to cut a layer that are worth comparing: fewest tiles, and columns over all engines.
+
+    Row tiles begin at whole words of W inputs and column tiles at whole words of W outputs, so that the words of one
+    layer's outputs are the words of the next layer's inputs.
+    """
+    width = geometry.transport
+    row_tiles = -(-inputs // geometry.rows)
+    row_size = -(-inputs // (row_tiles * width)) * width
+    words = -(-outputs // width)
+    if outputs <= geometry.columns:
+        fewest = 1
+    elif geometry.columns < width:
+        raise CapacityError(f"layer {name!r} has {outputs} outputs, but a tile has {geometry.columns} columns, less than "
+                            f"the {width} of a word, and so cannot share them")
+    else:
+        fewest = -(-words // (geometry.columns // width))
+    even = -(-fewest // geometry.engines) * geometry.engines
+    return [Cut(inputs, min(row_size, inputs), _split(outputs, words, parts, width))
+            for parts in sorted({fewest, min(even, words)})]
+
+
+def _split(outputs: int, words: int, parts: int, width: int) -> tuple[tuple[int, int], ...]:
+    small, larger = divmod(words, parts)
+    tiles, first = [], 0
+    for part in range(parts):
+        last = min(first + (small + (part < larger)) * width, outputs)
+        tiles.append((first, last - first))
+        first = last
+    return tuple(tiles)
+
+
+def assign(geometry: Geometry, options: Sequence[Sequence[Cut]]) -> tuple[list[Cut], list[Place]]:
+    """Return one cut of each layer and the places of all tiles in order: the least work for the busiest engine.
+
+    Raises
+    ------
+    CapacityError
+        If no combination fits.
+    """
+    best: tuple[tuple[int, int], list[Cut], list[Place]] | None = None
+    failure: CapacityError | None = None
+    for chosen in itertools.islice(itertools.product(*options), SEARCH):
+        try:
+            places, load = _Engines(geometry).place(chosen)
+        except CapacityError as error:
+            failure = failure or error
+            continue
+        key = (load, len(places))
+        if best is None or key < best[0]:
+            best = key, list(chosen), places
+    if best is None:
+        raise failure or CapacityError("the network has no layers")
+    return best[1], best[2]
+
+
+class _Engines:
+    """What is taken on each engine so far."""
+
+    RESOURCES = ("contexts", "weight memory words", "cells", "column constants")
+
+    def __init__(self, geometry: Geometry) -> None:
+        self.geometry = geometry
+        self.have = (geometry.contexts, geometry.net_words, geometry.cells, geometry.column_words)
+        self.taken = [[0, 0, 0, 0] for _ in range(geometry.engines)]
+
+    def place(self, chosen: Sequence[Cut]) -> tuple[list[Place], int]:
+        """Return the places of all tiles, and the clocks of the busiest engine; each goes to the least busy with room."""
+        sizes = [piece[2:] for cut in chosen for piece in cut.pieces()]
+        places = []
+        for rows, columns in sizes:
+            need = self._need(rows, columns)
+            room = [k for k, taken in enumerate(self.taken)
+                    if all(t + n <= h for t, n, h in zip(taken, need, self.have, strict=True))]
+            if not room:
+                raise self._failure(sizes)
+            # Clocks of an image are the words of weight memory that it reads.
+            engine = min(room, key=lambda k: (self.taken[k][1], k))
+            context, net_base, state_base, column_base = self.taken[engine]
+            places.append(Place(engine + 1, context, net_base, state_base, column_base))
+            self.taken[engine] = [t + n for t, n in zip(self.taken[engine], need, strict=True)]
+        return places, max(taken[1] for taken in self.taken)
+
+    def _need(self, rows: int, columns: int) -> tuple[int, int, int, int]:
+        return 1, -(-rows // self.geometry.lanes) * columns, rows * columns, columns
+
+    def _failure(self, sizes: list[tuple[int, int]]) -> CapacityError:
+        engines = self.geometry.engines
+        needs = [sum(n) for n in zip(*(self._need(*size) for size in sizes), strict=True)]
+        for name, need, have in zip(self.RESOURCES, needs, self.have, strict=True):
+            if need > have * engines:
+                return CapacityError(f"the network needs {need} {name}, but the chip has {have * engines} "
+                                     f"({engines} engines of {have})")
+        totals = ", ".join(f"{need} of {have * engines} {name}"
+                           for name, need, have in zip(self.RESOURCES, needs, self.have, strict=True))
+        return CapacityError(f"the tiles do not divide over the {engines} engines, though they need only {totals}")
