@@ -101,7 +101,7 @@ class Link:
     Parameters
     ----------
     channel : Channel
-        Leads to the device; closed by `close`.
+        Leads to the device; closed by `close`, and if no session can begin.
     geometry : Geometry
         What the device must have been built as.
     timeout : float
@@ -132,7 +132,11 @@ class Link:
         self._lost = False
         self._broken: ChannelError | None = None
         self._nonce = secrets.randbits(32)
-        self.identity = self._identify()
+        try:
+            self.identity = self._identify()
+        except LinkError:
+            channel.close()
+            raise
         self._acked = self.identity.executed
         self._digest, self._commands = self.identity.digest, self.identity.commands
 

@@ -6,7 +6,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import ceil_log2
 
-from rtl.cobs import CobsDecoder, CobsEncoder, FrameByte
+from rtl.cobs import CobsDecoder, CobsEncoder
 from rtl.crc import CRC_INIT, CRC_RESIDUE, crc32_step
 from rtl.params.protocol import (
     CRC_BYTES,

@@ -17,7 +17,7 @@ REPLY_BYTES = 512
 """Most bytes of a reply's body."""
 
 RECEIVE_BYTES = 4096
-"""Bytes of requests (header and body) the device can hold; a host keeps no more unanswered, unless it is one request."""
+"""Bytes of requests (header, body, CRC) the device can hold: a host keeps fewer unanswered."""
 
 HEADER_FORMAT = "<BBH"
 """Before the body of a frame, all little-endian: u8 opcode (request) or status (reply), u8 sequence, u16 body length.

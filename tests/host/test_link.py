@@ -14,7 +14,7 @@ from host.link import Link, LinkError, RequestError
 from rtl.params import Opcode, Status, geometry_hash, preset
 from rtl.params.protocol import MAGIC, PROTOCOL_VERSION, REQUEST_BYTES, WINDOW
 from sim.link import Endpoint, frame
-from tests.fake_device import COUNT_REGION, DEAD_REGION, FakeDevice
+from tests.fake_device import DEAD_REGION, FakeDevice
 from tests.host.faults import FAULTS, FaultyChannel, drop
 from tests.link_run import HEAD, place, run
 
@@ -77,7 +77,7 @@ def test_a_dead_line_is_given_up(direction):
     channel = FaultyChannel(Endpoint(FakeDevice(), GEOMETRY),
                             lambda way, number: drop if way == direction and number >= alive else None)
     link = Link(channel, GEOMETRY, tries=3)
-    with pytest.raises(LinkError, match="no answer from the device: .* repeated 3 times"):
+    with pytest.raises(LinkError, match=r"no answer from the device: .* repeated 3 times"):
         run(link)
 
 
@@ -225,7 +225,7 @@ def test_resume_settles_what_the_digest_proves():
 def test_refuse_after_another_host_wrote():
     link, endpoint, _, _ = break_in_the_middle(heard=False)
     other_session(endpoint, frame(Opcode.WRITE, 1, struct.pack("<IBI", place(1, 2, 2), 1, 99)))
-    with pytest.raises(LinkError, match="state is not what this session left: digest .* after 3 commands"):
+    with pytest.raises(LinkError, match=r"state is not what this session left: digest .* after 3 commands"):
         link.resume(LoopbackChannel(endpoint))
 
 
@@ -248,7 +248,7 @@ def test_refuse_when_a_result_may_be_lost():
 
 
 def test_power_lost_on_a_living_line_is_noticed():
-    link, endpoint, _ = fresh()
+    link, _, _ = fresh()
     link.write(place(1, 2, 0), [1])
     link._channel._endpoint = Endpoint(FakeDevice(), GEOMETRY)
     with pytest.raises(LinkError, match="state is not what this session left"):

@@ -84,7 +84,7 @@ def test_resume_over_a_new_connection():
         link = Link(TcpChannel("127.0.0.1", door.port), GEOMETRY)
         link.write(place(1, 2, 0), [7])
         link._channel._socket.shutdown(socket.SHUT_RDWR)
-        with pytest.raises(LinkError, match="closed by the other end|failed"):
+        with pytest.raises(LinkError, match=r"closed by the other end|failed"):
             link.write(place(1, 2, 1), [8])
         time.sleep(0.05)
         link.resume(TcpChannel("127.0.0.1", door.port))

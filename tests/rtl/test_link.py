@@ -5,9 +5,9 @@ import struct
 
 import pytest
 
+from host.link import Link
 from rtl.params import Opcode, Status, preset
 from rtl.params.protocol import REPLY_BYTES, REQUEST_BYTES, WINDOW
-from host.link import Link
 from sim.link import Endpoint, frame, unframe
 from tests.fake_device import COUNT_REGION, DEAD_REGION, FakeDevice
 from tests.host.faults import FAULTS, FaultyChannel
@@ -115,8 +115,8 @@ def test_malformed_requests_are_refused_and_keep_the_sequence():
 def test_registers_that_never_answer(seed):
     dead = place(1, DEAD_REGION, 0)
     replies = both(b"".join([
-        IDENTIFY, write(1, dead, [1, 2, 3]), read(2, place(1, 2, 7), 2), read(3, dead, 5), write(4, place(1, 2, 0), [9]),
-        read(5, place(1, 2, 0)), IDENTIFY,
+        IDENTIFY, write(1, dead, [1, 2, 3]), read(2, place(1, 2, 7), 2), read(3, dead, 5),
+        write(4, place(1, 2, 0), [9]), read(5, place(1, 2, 0)), IDENTIFY,
     ]), seed=seed)
     # The answers that come too late hold up the access after them, but are not taken for its own.
     assert [reply[0] for reply in replies[1:6]] == [
@@ -165,19 +165,23 @@ def test_wrong_frames_are_dropped():
     assert identity(replies[-1][2])["commands"] == 1
 
 
+def random_request(rng: random.Random, sequence: int) -> bytes:
+    address = place(rng.randint(0, 3), rng.choice((0, 2, 7, COUNT_REGION, DEAD_REGION)), rng.randint(0, 9))
+    return rng.choice((
+        lambda: read(sequence, address, rng.randint(1, 9), rng.randint(0, 1)),
+        lambda: write(sequence, address, [rng.getrandbits(32) for _ in range(rng.randint(1, 9))]),
+        lambda: send(sequence, rng.randbytes(rng.randint(1, 40))),
+        lambda: receive(sequence),
+        lambda: frame(rng.randint(0, 255), rng.randint(0, 255), rng.randbytes(rng.randint(0, 9))),
+        lambda: IDENTIFY,
+    ))()
+
+
 def random_stream(rng: random.Random, count: int) -> bytes:
     """Requests of a session with repeats, gaps, dropped, cut and corrupted frames."""
     out, sequence = [IDENTIFY], 1
     for _ in range(count):
-        address = place(rng.randint(0, 3), rng.choice((0, 2, 7, COUNT_REGION, DEAD_REGION)), rng.randint(0, 9))
-        request = rng.choice((
-            lambda at=address: read(sequence, at, rng.randint(1, 9), rng.randint(0, 1)),
-            lambda at=address: write(sequence, at, [rng.getrandbits(32) for _ in range(rng.randint(1, 9))]),
-            lambda: send(sequence, rng.randbytes(rng.randint(1, 40))),
-            lambda: receive(sequence),
-            lambda: frame(rng.randint(0, 255), rng.randint(0, 255), rng.randbytes(rng.randint(0, 9))),
-            lambda: IDENTIFY,
-        ))()
+        request = random_request(rng, sequence)
         fate = rng.choice(("once",) * 6 + ("twice", "never", "cut", "corrupt"))
         if fate == "cut":
             request = request[:rng.randrange(len(request))] + b"\0" * rng.randint(0, 1)
