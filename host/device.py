@@ -333,6 +333,12 @@ class Device:
 
         One array (N, layer's outputs) a layer, in the units of the ONNX file, from what reached the digital unit.
         """
+        found = self.partial_sums(x)
+        placement = self._placed()
+        return [self._layer_sums(placement, number, found) for number in range(len(placement.layers))]
+
+    def partial_sums(self, x: Any) -> list[Ints]:
+        """Return what each tile of the placement sent to the digital unit, (N, words * W), for inputs (N, inputs)."""
         placement = self._placed()
         self._programmed()
         activations, events = self._vectors_of(x)
@@ -342,7 +348,7 @@ class Device:
             for landing, tile in zip(placement.landings, placement.tiles, strict=True)
         ], self._vectors)
         self._advance(len(events))
-        return [self._layer_sums(placement, number, found) for number in range(len(placement.layers))]
+        return found
 
     def _layer_sums(self, placement: Placement, number: int, found: list[Ints]) -> Floats:
         layer = placement.layers[number]

@@ -1,0 +1,84 @@
+"""The one door from the host to the boards, opened only when someone asks for a verilated chip or a bitstream.
+
+Nothing of `boards` is imported before, so that inference on `model:` or a serial line needs no gateware.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from host.errors import BitlineError
+from rtl.params import Geometry
+
+__all__ = ["SimulationMissingError", "build", "flash_command", "verilated"]
+
+Progress = Callable[[str], None]
+
+
+class SimulationMissingError(BitlineError):
+    """No verilated chip can be made on this machine; the sentence tells why."""
+
+
+def verilated(geometry: Geometry, progress: Progress) -> Any:
+    """Return a verilated chip; the first time it is compiled, which takes up to a few minutes.
+
+    Raises
+    ------
+    SimulationMissingError
+        If Verilator, a compiler or the gateware is missing, or one of them fails.
+    """
+    try:
+        from boards.toolchain import ToolError
+        from boards.verilator import VerilatedChip
+    except ImportError as error:
+        raise SimulationMissingError(f"the verilated chip needs the module {error.name!r}, "
+                                     "which is not installed") from None
+    try:
+        return VerilatedChip(geometry, progress=progress)
+    except (ToolError, OSError, ImportError, MemoryError) as error:
+        raise SimulationMissingError(f"the verilated chip could not be made: {error}") from error
+
+
+def build(board: str, *, seeds: Sequence[int] | None, clock_mhz: float | None, directory: Path | None,
+          progress: Progress) -> Any:
+    """Build the bitstream of a board; return its report (`boards.build.Report`).
+
+    Raises
+    ------
+    BitlineError
+        If there is no such board, or a tool is missing or fails.
+    """
+    try:
+        from boards.build import SEEDS
+        from boards.build import build as build_board
+        from boards.toolchain import ToolError
+    except ImportError as error:
+        raise BitlineError(f"a build needs the module {error.name!r}: run pip install -e '.[fpga]'") from None
+    try:
+        return build_board(board, seeds=seeds or SEEDS, directory=directory, progress=progress,
+                           clock_hz=clock_mhz * 1e6 if clock_mhz else None)
+    except (ToolError, ValueError, ImportError, OSError) as error:
+        raise BitlineError(str(error)) from error
+
+
+def flash_command(board: str, *, directory: Path | None, permanent: bool) -> list[str]:
+    """Return the openFPGALoader command that loads the bitstream of a board.
+
+    Raises
+    ------
+    BitlineError
+        If the board is unknown, or its bitstream has not been built.
+    """
+    try:
+        from boards.ulx3s import board as find
+    except ImportError as error:
+        raise BitlineError(f"boards need the module {error.name!r}: run pip install -e '.[fpga]'") from None
+    try:
+        find(board)
+    except ValueError as error:
+        raise BitlineError(str(error)) from None
+    stem = board.replace("-", "_")
+    bitstream = (directory or Path("build") / board) / f"{stem}.bit"
+    if not bitstream.is_file():
+        raise BitlineError(f"{bitstream} does not exist: run bitline build {board} first")
+    return ["openFPGALoader", "-b", "ulx3s", *(["-f"] if permanent else []), str(bitstream)]
