@@ -154,9 +154,11 @@ def check(placement, net):
 
 
 @settings(max_examples=80, deadline=None)
-@given(geometry=st.sampled_from(GEOMETRIES), sizes=st.lists(st.integers(1, 40), min_size=2, max_size=4),
+@given(case=st.sampled_from(GEOMETRIES).flatmap(lambda geometry: st.tuples(
+           st.just(geometry), st.lists(st.integers(1, 2 * geometry.columns), min_size=2, max_size=4))),
        seed=st.integers(0, 1000), relu=st.booleans(), zero=st.lists(st.integers(0, 20), max_size=2))
-def test_random_networks(geometry, sizes, seed, relu, zero):
+def test_random_networks(case, seed, relu, zero):
+    geometry, sizes = case
     net = network(sizes, seed, relu, zero)
     x = inputs(40, sizes[0], seed)
     try:
@@ -168,7 +170,7 @@ def test_random_networks(geometry, sizes, seed, relu, zero):
     largest = np.abs(expected).max() + 1e-9
     for slot in (0, 1):
         found = run(placement, x, exact=False, slot=slot)
-        assert np.abs(found - expected).max() < 0.01 * largest
+        assert np.abs(found - expected).max() < 0.004 * largest
 
 
 @pytest.mark.parametrize("sizes", [(20, 11, 5), (100, 30), (33, 17, 18, 10)])
