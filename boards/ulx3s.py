@@ -9,13 +9,13 @@ from typing import Any
 from amaranth.hdl import ClockDomain, Module, Signal
 from amaranth.lib import io, wiring
 from amaranth.lib.cdc import ResetSynchronizer
-from amaranth.lib.wiring import connect
+from amaranth.lib.wiring import In, Out, connect
 
 from boards.ecp5 import Pll
 from rtl.params import Geometry, preset
 from rtl.uart import UartReceiver, UartTransmitter
 
-__all__ = ["BOARDS", "Board", "Ulx3sTop", "board"]
+__all__ = ["BOARDS", "Board", "SerialChip", "Ulx3sTop", "board"]
 
 CRYSTAL_HZ = 25e6
 
@@ -68,6 +68,44 @@ def board(name: str) -> Board:
     return BOARDS[name]
 
 
+class SerialChip(wiring.Component):
+    """A chip at a serial line: what every board without another link needs, and no vendor's primitive.
+
+    Parameters
+    ----------
+    chip : Component
+        Has byte streams `rx` and `tx`.
+    clock_hz : float
+        Of `sync`.
+    baud : int
+        Of the line.
+
+    Members
+    -------
+    rx : In(1)
+        Asynchronous, high when idle.
+    tx : Out(1)
+    """
+
+    def __init__(self, *, chip: Any, clock_hz: float, baud: int):
+        self.chip = chip
+        self.clock_hz = clock_hz
+        self.baud = baud
+        super().__init__({"rx": In(1, init=1), "tx": Out(1, init=1)})
+
+    def elaborate(self, platform):
+        m = Module()
+
+        m.submodules.receiver = receiver = UartReceiver(clock=self.clock_hz, baud=self.baud)
+        m.submodules.transmitter = transmitter = UartTransmitter(clock=self.clock_hz, baud=self.baud)
+        m.submodules.chip = chip = self.chip
+        m.d.comb += [receiver.pin.eq(self.rx), self.tx.eq(transmitter.pin)]
+        connect(m, receiver.o, chip.rx)
+        connect(m, chip.tx, transmitter.i)
+
+        return m
+
+
 class Ulx3sTop(wiring.Component):
     """The board around a chip: clock, reset, serial line, lights.
 
@@ -104,12 +142,8 @@ class Ulx3sTop(wiring.Component):
         uart = platform.request("uart", 0, dir={"rx": "-", "tx": "-", **unused})
         m.submodules.rx_pin = rx_pin = io.Buffer("i", uart.rx)
         m.submodules.tx_pin = tx_pin = io.Buffer("o", uart.tx)
-        m.submodules.receiver = receiver = UartReceiver(clock=self.clock_hz, baud=self.baud)
-        m.submodules.transmitter = transmitter = UartTransmitter(clock=self.clock_hz, baud=self.baud)
-        m.submodules.chip = chip = self.chip
-        m.d.comb += [receiver.pin.eq(rx_pin.i), tx_pin.o.eq(transmitter.pin)]
-        connect(m, receiver.o, chip.rx)
-        connect(m, chip.tx, transmitter.i)
+        m.submodules.serial = serial = SerialChip(chip=self.chip, clock_hz=self.clock_hz, baud=self.baud)
+        m.d.comb += [serial.rx.eq(rx_pin.i), tx_pin.o.eq(serial.tx)]
 
         # Held high as the board's own examples do: it selects how the radio module starts, and the module can
         # reconfigure the FPGA.
@@ -120,7 +154,7 @@ class Ulx3sTop(wiring.Component):
 
         beat = Signal(25)
         m.d.sync += beat.eq(beat + 1)
-        lights = [beat[-1], self._stretched(m, "rx_light", chip.rx), self._stretched(m, "tx_light", chip.tx)]
+        lights = [beat[-1], self._stretched(m, "rx_light", self.chip.rx), self._stretched(m, "tx_light", self.chip.tx)]
         for k, light in enumerate(lights):
             m.submodules[f"led{k}"] = led = io.Buffer("o", platform.request("led", k, dir="-"))
             m.d.comb += led.o.eq(light)

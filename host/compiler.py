@@ -1,7 +1,7 @@
 """The compiler: a network of dense layers becomes tiles, routes, programs and scales of one chip.
 
-A layer is cut into row tiles and column tiles. Each tile multiplies its part of the input and sends partial sums, all of
-one layer in one unit, to the digital unit, which adds them to the bias, applies the relu and rescales: the activations
+A layer is cut into row tiles and column tiles. Each tile multiplies its part of the input and sends partial sums, all
+of one layer in one unit, to the digital unit, which adds them to the bias, applies the relu and rescales: activations
 go to the tiles of the next layer, the last sums to the port. Scales come from a calibration with real inputs.
 """
 
@@ -37,7 +37,7 @@ __all__ = ["CapacityError", "CompileError", "compile_network"]
 Floats = NDArray[np.float64]
 
 TILE_PS = 130_000
-"""One multiplication of a HERMES core: 8-bit pulses, conversion and affine scale (Khaddam-Aljameh, JSSC 57(4), 2022)."""
+"""A multiplication of a HERMES core: 8-bit pulses, conversion, affine scale (JSSC 57(4):1027, 2022)."""
 HOP_PS = 5_000
 """A link of the mesh: assumed."""
 WORD_PS = 1_000
@@ -49,6 +49,8 @@ ADC_MARGIN = 1.1
 SCALE_TARGET = 1 << 13
 """Largest affine scale: two bits remain for a drift gain of up to 4."""
 SHIFT_MAX = 31
+BIAS_MAX = (1 << (ELEMENT_BITS - 2)) - 1
+"""Largest bias: partial sums that are added to it still fit an element."""
 OUTPUTS_MAX = 120
 """Most outputs: a result fits one reply."""
 PLAN_MAX, PLAN_WORDS_MAX = 63, 255
@@ -272,16 +274,15 @@ def _scale_layer(layer: Dense, cut: Cut, geometry: Geometry, activations: Floats
     gains, steps = _gains(cut, geometry, activations, shares * GMAX_CODE)
     # Real value of one ADC code: charge per code, times real value per charge.
     values = steps * largest / (GMAX_CODE * input_scale)
-    unit, shift = _unit(layer.name, float(values.max()), following)
+    unit, shift = _unit(layer.name, float(values.max()), float(np.abs(layer.bias).max()), following)
     scales = np.rint(values / unit * (1 << AFFINE_SHIFT)).astype(np.int64)
     if scales.max() >= 1 << (AFFINE_SCALE_BITS - 1):
         raise CompileError(f"layer {layer.name!r} needs an affine scale of {scales.max()}, "
                            f"above {(1 << (AFFINE_SCALE_BITS - 1)) - 1}")
     biases = np.rint(layer.bias / unit)
-    limit = (1 << (ELEMENT_BITS - 1)) - 1
-    if np.abs(biases).max() > limit:
-        raise CompileError(f"layer {layer.name!r} needs a bias of {np.abs(biases).max():.0f}, above {limit}: "
-                           "its biases dwarf its weights")
+    if np.abs(biases).max() > BIAS_MAX:
+        raise CompileError(f"layer {layer.name!r} needs a bias of {np.abs(biases).max():.3g}, above {BIAS_MAX}: "
+                           "its biases dwarf what follows its relu")
     targets = np.rint(shares * GMAX_G16).astype(np.int64)
     return _Scaling(input_scale, gains, scales, unit, shift, targets, biases.astype(np.int64))
 
@@ -303,18 +304,20 @@ def _gains(cut: Cut, geometry: Geometry, activations: Floats,
     return gains, steps
 
 
-def _unit(name: str, step: float, following: float | None) -> tuple[float, int]:
+def _unit(name: str, step: float, bias: float, following: float | None) -> tuple[float, int]:
     """Return the real value of one unit of the partial sums, and the shift to the next layer's activations.
 
-    `step` is the largest real value of one code: its affine scale shall be as large as the headroom allows.
+    `step` is the largest real value of one code: its affine scale shall be as large as the headroom allows, unless
+    `bias`, the largest one, would not fit.
     """
+    finest = max(step * (1 << AFFINE_SHIFT) / SCALE_TARGET, bias / BIAS_MAX)
     if following is None:
-        return (step * (1 << AFFINE_SHIFT) / SCALE_TARGET if step > 0 else 1.0), 0
-    if step <= 0:
-        return 1 / following, 0
-    unshifted = step * following * (1 << AFFINE_SHIFT)
-    shift = min(max(math.floor(math.log2(SCALE_TARGET / unshifted)), 0), SHIFT_MAX)
-    if unshifted >= 1 << (AFFINE_SCALE_BITS - 1):
+        return finest if finest > 0 else 1.0, 0
+    activation = 1 / following
+    if step * (1 << AFFINE_SHIFT) / activation >= 1 << (AFFINE_SCALE_BITS - 1):
         raise CompileError(f"layer {name!r} needs an affine scale above {(1 << (AFFINE_SCALE_BITS - 1)) - 1}: "
                            "its weights' sums dwarf what follows its relu")
-    return 2.0**-shift / following, shift
+    shift = 0
+    while shift < SHIFT_MAX and activation * 2.0 ** -(shift + 1) >= finest:
+        shift += 1
+    return activation * 2.0**-shift, shift

@@ -64,8 +64,8 @@ def cuts(geometry: Geometry, name: str, inputs: int, outputs: int) -> list[Cut]:
     if outputs <= geometry.columns:
         fewest = 1
     elif geometry.columns < width:
-        raise CapacityError(f"layer {name!r} has {outputs} outputs, but a tile has {geometry.columns} columns, less than "
-                            f"the {width} of a word, and so cannot share them")
+        raise CapacityError(f"layer {name!r} has {outputs} outputs, which tiles cannot share: their "
+                            f"{geometry.columns} columns are less than the {width} of a word")
     else:
         fewest = -(-words // (geometry.columns // width))
     even = -(-fewest // geometry.engines) * geometry.engines
@@ -118,7 +118,7 @@ class _Engines:
         self.taken = [[0, 0, 0, 0] for _ in range(geometry.engines)]
 
     def place(self, chosen: Sequence[Cut]) -> tuple[list[Place], int]:
-        """Return the places of all tiles, and the clocks of the busiest engine; each goes to the least busy with room."""
+        """Return the places of all tiles, each on the least busy engine with room, and the clocks of the busiest."""
         sizes = [piece[2:] for cut in chosen for piece in cut.pieces()]
         places = []
         for rows, columns in sizes:

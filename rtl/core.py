@@ -91,9 +91,12 @@ class Core(wiring.Component):
         connect(m, flipped(self.i), tile.i)
         connect(m, tile.o, flipped(self.o))
         connect(m, tile.read, programming.read)
-        connect(m, tile.net_write, programming.net_write)
-        connect(m, tile.noise_write, programming.noise_write)
-        m.d.comb += [tile.hold.eq(programming.busy), programming.tile_idle.eq(tile.idle)]
+        m.d.comb += [
+            tile.net_write.eq(programming.net_write),
+            tile.noise_write.eq(programming.noise_write),
+            tile.hold.eq(programming.busy),
+            programming.tile_idle.eq(tile.idle),
+        ]
 
         # Who answers: 0 the tiles, 1 programming, 2 the registers below.
         region = self.bus.request.payload.region

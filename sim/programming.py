@@ -154,6 +154,7 @@ class Programming:
             sums = self.controller.probe(self.settings, rows,
                                          lambda *request: self.tiles.read_rows(context, *request))
             self._totals[:columns] += np.abs(sums).sum(axis=0)
+            self._outcomes[:columns] = (sums[-1] & 0xFFFF) << 16 | self._outcomes[:columns] & 0xFFFF
         return self._totals[:columns].copy()
 
     def age(self, context: int) -> None:

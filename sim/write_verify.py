@@ -21,7 +21,7 @@ MINOR = 128
 """Added to the iteration of every pulse and read of the minor pair."""
 
 ERROR_MAX = (1 << 18) - 1
-"""Larger errors are corrected as if they were this one."""
+"""Larger errors, and the one larger magnitude of a target, count as this."""
 
 Words = Mapping[str, int]
 Read = Callable[[Ints, Purpose, Ints], Ints]
@@ -68,7 +68,7 @@ class WriteVerify:
     def program(self, settings: Words, rows: Ints, targets: Ints, pulse: Pulse, read: Read) -> Tally:
         """Program `rows` to net `targets` (len(rows), columns), g16, signed."""
         devices = self.geometry.devices
-        magnitude = np.abs(targets)
+        magnitude = np.minimum(np.abs(targets), ERROR_MAX)
         expected = np.where(targets < 0, -1, 1) * round_shift(magnitude * settings["counts_per_g"], 16)
         pulse(rows, np.ones((*targets.shape, devices), bool), np.zeros_like(targets), 0)
         loop = _Loop(rows, expected, np.zeros_like(targets), np.full_like(targets, devices),
@@ -101,7 +101,7 @@ class WriteVerify:
             active = np.flatnonzero(~loop.converged.all(axis=1))
             if not len(active):
                 return
-            sums = self._read(settings, loop.rows[active], read, Purpose.VERIFY, base + k)
+            sums = self._read(settings, loop.rows[active], read, Purpose.VERIFY, (base + k) & 0xFF)
             loop.sums[active] = np.where(loop.converged[active], loop.sums[active], sums)
             error = loop.error[active]
             loop.converged[active] |= np.abs(error) <= settings["window"]

@@ -1,6 +1,8 @@
 """Reading nextpnr's report, the constraints of each board, and a whole build of the stand-in."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 
@@ -67,6 +69,8 @@ def test_constraints_of_each_board(name, tmp_path):
     pins = dict(line.removesuffix(";").replace('"', "").split()[2::2] for line in lines if line.startswith("LOCATE"))
     assert pins == {"clk25_0__io": "G2", "uart_0__rx__io": "M1", "uart_0__tx__io": "L4", "esp32_0__gpio0__io": "L2",
                     "led_0__io": "B2", "led_1__io": "C2", "led_2__io": "C1"}
+    documented = (Path(__file__).parents[2] / "docs/boards/ulx3s.md").read_text("utf-8")
+    assert [pin for pin in pins.values() if not re.search(rf"\| .*\b{pin}\b.* \|", documented)] == []
     assert 'FREQUENCY PORT "clk25_0__io" 25000000.0 HZ;' in lines
     assert "EHXPLLL" in (tmp_path / "top.il").read_text()
 
@@ -82,7 +86,7 @@ def test_build_makes_a_bitstream(tmp_path):
     made = build("ulx3s-12f", chip=Echo(lanes=8, words=256), directory=tmp_path, progress=said.append)
     assert made.met
     assert made.resources["MULT18X18D"][0] == 8
-    assert made.block_ram == {"chip.weights": 2}
+    assert made.block_ram == {"serial.chip.weights": 2}
     assert (tmp_path / "ulx3s_12f.bit").stat().st_size > 50_000
     assert json.loads((tmp_path / "ulx3s_12f.report.json").read_text())["seed"] == made.seed
     assert said[0] == "elaborating"

@@ -1,0 +1,332 @@
+"""The device states of one engine: pulses change them, ageing sweeps over them, nets and noise constants come out.
+
+A state memory a device of a cell, so that a pulse writes its own device and needs to know no other. Pulses and sweeps
+share the device pipelines (`rtl/device.py`), `program_lanes` of them side by side; one operation at a time.
+"""
+
+from amaranth.hdl import Array as Choice
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed, unsigned
+from amaranth.lib import data, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import bits_for, ceil_log2
+
+from rtl.column_noise import ColumnNoise
+from rtl.context import context_layout, settings_layout
+from rtl.delay import Delay
+from rtl.device import Device, TableWrite, state_code
+from rtl.engine import NetWrite
+from rtl.params import Geometry
+from rtl.params.formats import CODE_BITS, G16_BITS
+
+__all__ = ["Array", "NoiseWrite", "PulseRequest", "StateAccess", "programming_counters"]
+
+_COUNTER_BITS = 48
+_SETTLE = 7
+"""Clocks from a result of the device pipeline to the last group of the engine having passed on the net."""
+
+programming_counters = data.StructLayout({"pulses": _COUNTER_BITS, "aged": _COUNTER_BITS})
+
+
+class PulseRequest(data.StructLayout):
+    """A clock of melt pulses at one column of the row in `settings.row`; columns come in order.
+
+    `first` goes back to column 0, `advance` moves on to the next column afterwards. `mask` tells which of the devices
+    program_lanes * group + k get a pulse of `amplitude` (g16).
+    """
+
+    def __init__(self, geometry: Geometry):
+        super().__init__({
+            "valid": 1, "first": 1, "advance": 1,
+            "group": range(max(2, geometry.devices // geometry.program_lanes)),
+            "mask": geometry.program_lanes, "amplitude": G16_BITS, "iteration": 8,
+        })
+
+
+class StateAccess(data.StructLayout):
+    """The emulation port: the states of a cell, read always, written where `mask` names a device."""
+
+    def __init__(self, geometry: Geometry):
+        super().__init__({
+            "cell": bits_for(geometry.cells - 1), "mask": geometry.devices,
+            "states": data.ArrayLayout(unsigned(geometry.state_bits), geometry.devices),
+        })
+
+
+class NoiseWrite(data.StructLayout):
+    """One column's noise constant to store."""
+
+    def __init__(self, geometry: Geometry):
+        super().__init__({"valid": 1, "index": bits_for(geometry.column_words - 1), "value": 16})
+
+
+class _Place(data.StructLayout):
+    """Where in the memories the devices of one clock lie; `last` marks the last devices of a column."""
+
+    def __init__(self, geometry: Geometry):
+        super().__init__({
+            "mask": geometry.program_lanes,
+            "group": range(max(2, geometry.devices // geometry.program_lanes)),
+            "cell": bits_for(geometry.cells - 1), "last": 1,
+            "lane": bits_for(geometry.lanes - 1), "net": ceil_log2(geometry.net_words),
+        })
+
+
+class _Issue(data.StructLayout):
+    """What one clock sends into the device pipelines."""
+
+    def __init__(self, geometry: Geometry):
+        super().__init__({"place": _Place(geometry), "row": 14, "column": 14, "iteration": 8, "g16": G16_BITS})
+
+
+class Array(wiring.Component):
+    """States of all cells of an engine.
+
+    Members
+    -------
+    settings, record : In
+        Registers, and record of the context worked on: steady while not idle.
+    start, aging : In(1)
+        `start` is high for one clock; with `aging` it sweeps the context, else it finds the row for pulses.
+        `aging` stays until `idle`.
+    idle : Out(1)
+        Nothing is under way: states, nets and noise constants are stored. Low from the clock after `start` or a pulse.
+    table_write : TableWrite, in
+    pulse : PulseRequest, in
+        Always accepted, while idle or behind other pulses.
+    state, state_o : StateAccess in; states of its cell a clock later, valid while idle and not ageing.
+    net_write, noise_write : Out
+    counters : Out
+    """
+
+    def __init__(self, *, geometry: Geometry):
+        self.geometry = geometry
+        self._devices = [Device(geometry=geometry) for _ in range(geometry.program_lanes)]
+        self._noise = ColumnNoise(geometry=geometry)
+        super().__init__({
+            "settings": In(settings_layout), "record": In(context_layout), "start": In(1), "aging": In(1),
+            "idle": Out(1), "table_write": In(TableWrite), "pulse": In(PulseRequest(geometry)),
+            "state": In(StateAccess(geometry)),
+            "state_o": Out(data.ArrayLayout(unsigned(geometry.state_bits), geometry.devices)),
+            "net_write": Out(NetWrite(geometry)), "noise_write": Out(NoiseWrite(geometry)),
+            "counters": Out(programming_counters),
+        })
+
+    @property
+    def groups(self) -> int:
+        """Clocks that the devices of a cell take."""
+        return self.geometry.devices // self.geometry.program_lanes
+
+    def elaborate(self, platform):
+        m = Module()
+        g = self.geometry
+
+        issue, running, swept = self._issue(m)
+        reads, writes = self._memories(m)
+        states = Signal(self.state_o.shape())
+        m.d.comb += [states[k].eq(read.data) for k, read in enumerate(reads)]
+        m.d.comb += self.state_o.eq(states)
+
+        fetched, entered = (Signal(_Issue(g), name=name, reset_less=True) for name in ("fetched", "entered"))
+        busy_fetched, busy_entered = Signal(), Signal()
+        m.d.sync += [
+            fetched.eq(issue), busy_fetched.eq(issue.place.mask.any()),
+            entered.eq(fetched), busy_entered.eq(busy_fetched),
+        ]
+        g16 = self._device_inputs(m, fetched, states)
+
+        m.submodules.places = places = Delay(shape=_Place(g), clocks=self._devices[0].latency)
+        m.d.comb += [places.i.eq(entered.place), places.i_valid.eq(busy_entered)]
+        for lane, device in enumerate(self._devices):
+            m.submodules[f"device_{lane}"] = device
+            m.d.comb += [
+                device.settings.eq(self.settings), device.tile.eq(self.record.tile),
+                device.table_write.eq(self.table_write),
+                device.i.aging.eq(self.aging), device.i.g16.eq(g16[lane]),
+                device.i.device.eq(entered.place.group * g.program_lanes + lane),
+                device.i.column.eq(entered.column), device.i.row.eq(entered.row),
+                device.i.iteration.eq(entered.iteration),
+            ]
+
+        stored = places.o_valid & ~self.aging
+        shown = self._retire(m, places, states, stored)
+        m.d.comb += [read.addr.eq(Mux(self.aging, issue.place.cell, Mux(shown.valid, shown.cell, self.state.cell)))
+                     for read in reads]
+        for k, write in enumerate(writes):
+            group, lane = divmod(k, g.program_lanes)
+            hit = places.o.mask[lane] & (places.o.group == group)
+            m.d.comb += [
+                write.addr.eq(Mux(stored, places.o.cell, self.state.cell)),
+                write.data.eq(Mux(stored, self._devices[lane].state, self.state.states[k])),
+                write.en.eq(Mux(stored, hit, self.state.mask[k])),
+            ]
+
+        self._count(m, swept)
+        flying = Signal(range(self._devices[0].latency + _SETTLE + 3))
+        with m.If(issue.place.mask.any()):
+            m.d.sync += flying.eq(self._devices[0].latency + _SETTLE + 2)
+        with m.Elif(flying != 0):
+            m.d.sync += flying.eq(flying - 1)
+        m.d.comb += self.idle.eq(~running & (flying == 0) & ~self._noise.busy)
+        return m
+
+    def _memories(self, m):
+        """Return a read and a write port of the states of each device of a cell."""
+        reads, writes = [], []
+        for k in range(self.geometry.devices):
+            memory = Memory(shape=unsigned(self.geometry.state_bits), depth=self.geometry.cells, init=[])
+            m.submodules[f"states_{k}"] = memory
+            writes.append(memory.write_port())
+            reads.append(memory.read_port())
+            m.d.comb += reads[-1].en.eq(1)
+        return reads, writes
+
+    def _device_inputs(self, m, fetched, states):
+        """Return the conductance each pipeline works on: amplitude of a pulse, or a state of this group."""
+        g = self.geometry
+        inputs = []
+        for lane in range(g.program_lanes):
+            state = Choice(states[group * g.program_lanes + lane] for group in range(self.groups))[fetched.place.group]
+            g16 = Signal(G16_BITS, name=f"g16_{lane}", reset_less=True)
+            m.d.sync += g16.eq(Mux(self.aging, Cat(Const(0, G16_BITS - g.state_bits), state), fetched.g16))
+            inputs.append(g16)
+        return inputs
+
+    def _issue(self, m):
+        """Walk over cells: the columns of one row for pulses, all cells column by column for ageing."""
+        g, record, row = self.geometry, self.record, self.settings.row
+        walk = Signal(_Issue(g))  # the next devices of a sweep
+        cursor = Signal(_Place(g))  # the next column of a row
+        row_net = Signal(ceil_log2(g.net_words))  # first net of the row
+        issue = Signal(_Issue(g))
+        since = Signal(range(self._noise.clocks + 1))
+        last_group = walk.place.group == self.groups - 1
+        last_row = walk.row == record.rows - 1
+        running, swept = Signal(), Signal()
+
+        with m.FSM():
+            with m.State("Idle"):
+                with m.If(self.start & self.aging):
+                    m.d.sync += [walk.eq(0), walk.place.cell.eq(record.state_base), walk.place.net.eq(record.net_base)]
+                    m.d.sync += since.eq(0)
+                    m.next = "Sweep"
+                with m.Elif(self.start):
+                    m.d.sync += [cursor.lane.eq(0), row_net.eq(record.net_base), walk.row.eq(row)]
+                    m.next = "Locate"
+            with m.State("Locate"):
+                m.d.comb += running.eq(1)
+                m.d.sync += walk.row.eq(walk.row - g.lanes)
+                m.d.sync += row_net.eq(row_net + record.columns)
+                with m.If(walk.row < g.lanes):
+                    m.d.sync += [cursor.lane.eq(walk.row), row_net.eq(row_net)]
+                    m.next = "Idle"
+            with m.State("Sweep"):
+                m.d.comb += [running.eq(1), swept.eq(1), issue.eq(walk), issue.place.mask.eq(~0),
+                             issue.place.last.eq(last_group & last_row)]
+                with m.If(since != self._noise.clocks):
+                    m.d.sync += since.eq(since + 1)
+                with m.If(~last_group):
+                    m.d.sync += walk.place.group.eq(walk.place.group + 1)
+                with m.Else():
+                    m.d.sync += [walk.place.group.eq(0), walk.place.cell.eq(walk.place.cell + 1)]
+                    self._next_cell(m, walk, last_row, since)
+            with m.State("Pause"):  # the root of the column before is still being taken
+                m.d.comb += running.eq(1)
+                m.d.sync += since.eq(since + 1)
+                with m.If(since == self._noise.clocks):
+                    m.d.sync += since.eq(0)
+                    m.next = "Sweep"
+
+        here, pulse = Signal(_Place(g)), self.pulse
+        column = Signal(14)
+        m.d.comb += here.eq(cursor)
+        with m.If(pulse.first):
+            m.d.comb += [here.cell.eq(record.state_base + row), here.net.eq(row_net)]
+        with m.If(pulse.valid):
+            m.d.comb += [
+                issue.place.eq(here), issue.place.mask.eq(pulse.mask), issue.place.group.eq(pulse.group),
+                issue.row.eq(row), issue.column.eq(Mux(pulse.first, 0, column)),
+                issue.iteration.eq(pulse.iteration), issue.g16.eq(pulse.amplitude),
+            ]
+            m.d.sync += [cursor.cell.eq(here.cell), cursor.net.eq(here.net), column.eq(issue.column)]
+            with m.If(pulse.advance):
+                m.d.sync += [cursor.cell.eq(here.cell + record.rows), cursor.net.eq(here.net + 1),
+                             column.eq(issue.column + 1)]
+        return issue, running, swept
+
+    def _next_cell(self, m, walk, last_row, since):
+        """Go down the column, a fold of `lanes` rows after the other, then to the next column."""
+        record = self.record
+        with m.If(~last_row):
+            m.d.sync += [walk.row.eq(walk.row + 1), walk.place.lane.eq(walk.place.lane + 1)]
+            with m.If(walk.place.lane == self.geometry.lanes - 1):
+                m.d.sync += [walk.place.lane.eq(0), walk.place.net.eq(walk.place.net + record.columns)]
+        with m.Else():
+            m.d.sync += [walk.row.eq(0), walk.place.lane.eq(0), walk.column.eq(walk.column + 1),
+                         walk.place.net.eq(record.net_base + walk.column + 1)]
+            with m.If(walk.column == record.columns - 1):
+                m.next = "Idle"
+            with m.Elif(since < self._noise.clocks - 1):
+                m.next = "Pause"
+            with m.Else():
+                m.d.sync += since.eq(0)
+
+    def _retire(self, m, places, states, stored):
+        """Form the net of each cell that changed, and send it. Returns the cell whose states are to be read.
+
+        A pulsed cell is read back for the codes of all its devices: this serves the net, an emulation matter. The
+        write-verify controller never sees it.
+        """
+        g = self.geometry
+        cell = data.StructLayout({"valid": 1, "place": _Place(g)})
+        shown, read, ready, formed = (Signal(cell, name=name) for name in ("shown", "read", "ready", "formed"))
+        m.d.sync += [shown.valid.eq(places.o_valid), shown.place.eq(places.o)]
+        m.d.sync += [read.eq(shown), ready.eq(read), formed.eq(ready)]
+
+        codes = Signal(data.ArrayLayout(unsigned(CODE_BITS), g.devices), reset_less=True)
+        complete = self.groups - 1
+        for k in range(g.devices):
+            group, lane = divmod(k, g.program_lanes)
+            aged = self._devices[lane].code
+            for name in ("aged_shown", "aged_read"):
+                later = Signal(CODE_BITS, name=f"{name}_{k}", reset_less=True)
+                m.d.sync += later.eq(aged)
+                aged = later
+            with m.If(~self.aging):
+                m.d.sync += codes[k].eq(state_code(states[k]))
+            with m.Elif(read.place.group == group):
+                m.d.sync += codes[k].eq(aged)
+
+        net = Signal(signed(g.net_bits), reset_less=True)
+        main = codes[0] - codes[1]
+        m.d.sync += net.eq(main if g.pairs == 1 else main * g.significance + (codes[2] - codes[3]))
+        done = formed.valid & (~self.aging | (formed.place.group == complete))
+        m.d.comb += [
+            self.net_write.valid.eq(done), self.net_write.lane.eq(formed.place.lane),
+            self.net_write.address.eq(formed.place.net), self.net_write.net.eq(net),
+        ]
+
+        m.submodules.noise = noise = self._noise
+        index = Signal.like(self.noise_write.index)
+        m.d.comb += [
+            noise.gain.eq(self.settings.noise_gain), noise.net.eq(net),
+            noise.valid.eq(done & self.aging), noise.last.eq(formed.place.last),
+            self.noise_write.valid.eq(noise.done), self.noise_write.value.eq(noise.value),
+            self.noise_write.index.eq(index),
+        ]
+        with m.If(self.start):
+            m.d.sync += index.eq(self.record.column_base)
+        with m.Elif(noise.done):
+            m.d.sync += index.eq(index + 1)
+        target = Signal(data.StructLayout({"valid": 1, "cell": _Place(g)["cell"].shape}))
+        m.d.comb += [target.valid.eq(shown.valid & ~self.aging), target.cell.eq(shown.place.cell)]
+        return target
+
+    def _count(self, m, swept):
+        """Count pulses as they are asked for, and devices as they are swept."""
+        lanes = self.geometry.program_lanes
+        pulses = sum((self.pulse.mask[k] for k in range(lanes)), Const(0, 1))
+        with m.If(self.pulse.valid):
+            m.d.sync += self.counters.pulses.eq(self.counters.pulses + pulses)
+        with m.If(swept):
+            m.d.sync += self.counters.aged.eq(self.counters.aged + lanes)

@@ -1,0 +1,162 @@
+"""Everything that changes devices, joined: device states and ageing, write-verify, their registers and operations."""
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from rtl.array import Array, NoiseWrite, StateAccess, programming_counters
+from rtl.bus import BusRequest, BusSignature
+from rtl.context import ContextLookup, settings_layout
+from rtl.engine import NetWrite
+from rtl.params import EngineOperation, EngineRegion, Geometry, Table
+from rtl.read import ReadSignature
+from rtl.write_verify import TargetAccess, WriteVerify
+
+__all__ = ["Programming"]
+
+
+class Programming(wiring.Component):
+    """The operations of an engine, and the regions TABLES, TARGETS, OUTCOMES and STATES of its bus.
+
+    A write to the operation register is answered at once; the operation starts when the tiles are idle. A request that
+    comes while it runs is answered after its end.
+
+    Members
+    -------
+    settings : In
+        The engine's registers: steady while busy.
+    lookup : ContextLookup, out
+        Asks for the record of `settings.context` while busy.
+    bus : BusSignature, in
+    busy : Out(1)
+        An operation is asked for or runs: the tiles must not start inference.
+    tile_idle : In(1)
+    read : ReadSignature, out
+    net_write, noise_write, counters : Out
+    """
+
+    def __init__(self, *, geometry: Geometry):
+        self.geometry = geometry
+        super().__init__({
+            "settings": In(settings_layout), "lookup": Out(ContextLookup()), "bus": In(BusSignature()),
+            "busy": Out(1), "tile_idle": In(1), "read": Out(ReadSignature(geometry)),
+            "net_write": Out(NetWrite(geometry)), "noise_write": Out(NoiseWrite(geometry)),
+            "counters": Out(programming_counters),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.array = array = Array(geometry=self.geometry)
+        m.submodules.write_verify = controller = WriteVerify(geometry=self.geometry)
+
+        record = self.lookup.record
+        operation = Signal(2)  # an EngineOperation, or 0
+        connect(m, controller.read, flipped(self.read))
+        m.d.comb += [
+            self.lookup.index.eq(self.settings.context),
+            array.settings.eq(self.settings), array.record.eq(record),
+            controller.settings.eq(self.settings), controller.record.eq(record),
+            array.pulse.eq(controller.pulse), controller.array_idle.eq(array.idle),
+            array.aging.eq(operation == EngineOperation.AGE),
+            self.net_write.eq(array.net_write), self.noise_write.eq(array.noise_write),
+            self.counters.eq(array.counters),
+        ]
+        self._bus(m, array, controller, operation)
+        return m
+
+    def _bus(self, m, array, controller, operation):
+        """Answer requests one at a time, and run an operation after the answer that started it."""
+        request = Signal(BusRequest, reset_less=True)
+        answer = Signal(32, reset_less=True)
+        waited = Signal(2)
+        writing = Signal()
+        incoming = self.bus.request.payload
+        m.d.comb += self.busy.eq(operation != 0)
+
+        with m.FSM():
+            with m.State("Idle"):
+                m.d.comb += self.bus.request.ready.eq(1)
+                m.d.sync += [request.eq(incoming), waited.eq(0)]
+                with m.If(self.bus.request.valid):
+                    m.next = "Look up"
+                    with m.If(incoming.write & (incoming.region == EngineRegion.REGISTERS) & (incoming.offset == 0)):
+                        m.d.sync += operation.eq(incoming.data)
+            with m.State("Look up"):
+                m.d.comb += writing.eq(request.write & (waited == 0))
+                m.d.sync += waited.eq(waited + 1)
+                m.d.sync += answer.eq(Mux(request.write, 0, self._answer(request, array, controller)))
+                with m.If(waited == 2):
+                    m.next = "Respond"
+            with m.State("Respond"):
+                m.d.comb += [self.bus.response.valid.eq(1), self.bus.response.payload.eq(answer)]
+                with m.If(self.bus.response.ready):
+                    m.next = "Idle"
+                    with m.If(operation != 0):
+                        m.d.sync += waited.eq(0)
+                        m.next = "Hold"
+            with m.State("Hold"):  # the tiles finish; the record is looked up
+                m.d.sync += waited.eq(waited | 1)
+                with m.If(self.tile_idle & waited[0]):
+                    m.next = "Start"
+            with m.State("Start"):
+                m.d.comb += [array.start.eq(operation != EngineOperation.PROBE),
+                             controller.start.eq(operation != EngineOperation.AGE)]
+                m.next = "Run"
+            with m.State("Run"):
+                with m.If(array.idle & ~controller.busy):
+                    m.d.sync += operation.eq(0)
+                    m.next = "Idle"
+
+        probing = Signal()
+        with m.If(controller.start):
+            m.d.sync += probing.eq(operation == EngineOperation.PROBE)
+        m.d.comb += controller.probing.eq(Mux(controller.start, operation == EngineOperation.PROBE, probing))
+        self._targets(m, controller, request, writing)
+        self._tables(m, array, request, writing)
+        self._states(m, array, request, writing)
+
+    def _answer(self, request, array, controller):
+        """Return the word that a read request sees once the memories have answered."""
+        column_exists = request.offset < self.geometry.columns
+        plus, minus = self._pair(request, array.state_o)
+        state = Cat(plus, Const(0, 16 - len(plus)), minus)
+        return Mux(
+            request.region == EngineRegion.STATES,
+            Mux(self._cell(request) < self.geometry.cells, state, 0),
+            Mux(column_exists & (request.region == EngineRegion.TARGETS), controller.target,
+                Mux(column_exists & (request.region == EngineRegion.OUTCOMES), controller.outcome.as_signed(), 0)))
+
+    def _targets(self, m, controller, request, writing):
+        exists = request.offset < self.geometry.columns
+        m.d.comb += [
+            controller.access.column.eq(request.offset), controller.access.target.eq(request.data),
+            controller.access.write.eq(writing & exists & (request.region == EngineRegion.TARGETS)),
+        ]
+
+    def _tables(self, m, array, request, writing):
+        write = array.table_write
+        m.d.comb += [
+            write.valid.eq(writing & (request.region == EngineRegion.TABLES) & (request.offset < len(Table) << 8)),
+            write.index.eq(request.offset[:8]), write.table.eq(request.offset[8:]), write.value.eq(request.data),
+        ]
+
+    def _cell(self, request):
+        return request.offset[self.geometry.pairs - 1:]
+
+    def _pair(self, request, states):
+        """Return the two states of the pair that a request names."""
+        if self.geometry.pairs == 1:
+            return states[0], states[1]
+        return Mux(request.offset[0], states[2], states[0]), Mux(request.offset[0], states[3], states[1])
+
+    def _states(self, m, array, request, writing):
+        access = array.state
+        hit = writing & (request.region == EngineRegion.STATES) & (self._cell(request) < self.geometry.cells)
+        m.d.comb += access.cell.eq(self._cell(request))
+        for k in range(self.geometry.devices):
+            pair = k // 2
+            here = hit if self.geometry.pairs == 1 else hit & (request.offset[0] == pair)
+            m.d.comb += [
+                access.mask[k].eq(here),
+                access.states[k].eq(request.data[16 * (k % 2):16 * (k % 2) + 16]),
+            ]
