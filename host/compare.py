@@ -1,0 +1,62 @@
+"""Two devices, one network, every integer: what must be the same everywhere is the same, or is counted."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from host.device import Device, Progress
+from host.placement import Placement
+from host.results import BitExact
+from sim.technology import Technology
+
+__all__ = ["compare"]
+
+Observed = dict[str, list[Any]]
+
+
+def observe(device: Device, placement: Placement, technology: Technology, x: Any, *, ages: Sequence[float],
+            progress: Progress) -> Observed:
+    """Program a device, run x fresh, then at each age compensated; return every integer that came of it."""
+    device.configure(placement)
+    programmed = device.program(technology, progress=progress)
+    outputs, times = device.infer_codes(x, progress=progress)
+    found: Observed = {
+        "write-verify": [*programmed.sums, *programmed.pulses, *programmed.converged],
+        "outputs": [outputs], "target time": [times], "device states": list(device.read_back()),
+        "compensation": [],
+    }
+    for seconds in ages:
+        device.age(seconds, progress=progress)
+        # Gains are quotients of measured integers: their products with the scales are what the chip holds.
+        gains = device.compensate("global")
+        found["compensation"] += [np.rint(tile.scales * gain).astype(np.int64)
+                                  for tile, gain in zip(placement.tiles, gains, strict=True)]
+        outputs, times = device.infer_codes(x, progress=progress)
+        found["outputs"].append(outputs)
+        found["target time"].append(times)
+    found["counters"] = [np.array(list(device.counters().values()), np.int64)]
+    return found
+
+
+def compare(device: Device, reference: Device, placement: Placement, technology: Technology, x: Any, *,
+            ages: Sequence[float] = (), progress: Progress) -> BitExact:
+    """Do the same on two devices with the same seed and return what differs.
+
+    Parameters
+    ----------
+    ages : seconds at which x is run again, compensated
+    """
+    device.seed, device.chip = reference.seed, reference.chip
+    ours = observe(reference, placement, technology, x, ages=ages, progress=progress)
+    theirs = observe(device, placement, technology, x, ages=ages, progress=progress)
+    return BitExact(images=len(x), parts={name: _count(ours[name], theirs[name]) for name in ours if ours[name]})
+
+
+def _count(ours: list[Any], theirs: list[Any]) -> tuple[int, int]:
+    compared = differing = 0
+    for left, right in zip(ours, theirs, strict=True):
+        left, right = np.asarray(left), np.asarray(right)
+        compared += left.size
+        differing += int((left != right).sum()) if left.shape == right.shape else max(left.size, right.size)
+    return compared, differing
