@@ -119,6 +119,17 @@ def test_qonnx_weights(tmp_path):
     np.testing.assert_allclose(network.layers[0].weight, np.clip(np.rint(W1 / np.float32(0.1)), -7, 7) * 0.1, rtol=1e-6)
 
 
+@pytest.mark.parametrize("signed", [0, 1])
+def test_qonnx_activations(signed, tmp_path):
+    nodes = [node("Gemm", ["x", "w1", "b1"], "a", transB=1),
+             helper.make_node("Quant", ["a", "qone", "qzero", "bits"], ["q"], domain="qonnx.custom_op.general",
+                              signed=signed, narrow=0),
+             node("MatMul", ["q", "w2"], "y")]
+    first, second = load_network(write(tmp_path / "net.onnx", nodes)).layers
+    assert first.relu == (not signed)
+    assert not second.relu
+
+
 GEMM = node("Gemm", ["x", "w1t"], "a", "first")
 BAD = {
     r"node 'conv1' \(Conv\) is not supported: only dense layers are":
