@@ -54,12 +54,10 @@ class _Flat(Elaboratable):
 
 def _fields(name, value):
     """Yield (name, Value) of every field of a port, as deep as structures go."""
-    if isinstance(value, data.View) and isinstance(value.shape(), data.StructLayout):
-        for field in value.shape().members:
+    layout = data.Layout.cast(value.shape()) if isinstance(value, data.View) else None
+    if isinstance(layout, data.StructLayout):
+        for field in layout.members:
             yield from _fields(f"{name}_{field}", value[field])
-    elif isinstance(value, data.View) and hasattr(value.shape(), "__annotations__"):
-        for field in value.shape().__annotations__:
-            yield from _fields(f"{name}_{field}", getattr(value, field))
     else:
         yield name, Value.cast(value)
 
