@@ -283,6 +283,23 @@ def test_verify_reads_between_held_inference(case, overlap):
     bench.check_counters(counters)
 
 
+def test_more_short_reads_than_tickets():
+    """Reads of four columns come so fast that only the tickets hold them back."""
+    g = preset("tiny").replace(rows=128, lanes=128, columns=4, contexts=1, net_words=16)
+    bench = Bench(g, [(128, 4)], seed=30)
+    verifier = Verifier(bench)
+    requests = [(0, 77, (Purpose.VERIFY, Purpose.PROBE)[k % 2], 1000 + k) for k in range(24)]
+    batch = bench.batch(0, 2)
+
+    async def scenario(ctx):
+        await put(ctx, bench.dut.i, bench.flits(batch))
+        await verifier.read(ctx, requests, overlap=True)
+        await bench.until_idle(ctx)
+
+    bench.check(bench.run(scenario, watch=verifier.watch), [batch])
+    verifier.check(requests)
+
+
 def test_verify_read_takes_columns_and_a_fixed_time():
     bench = Bench(preset("demo").replace(name="test"), [(112, 64)], seed=4)
     bench.forget_nets()
