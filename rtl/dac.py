@@ -1,6 +1,6 @@
 """The converters at the rows: an activation to a pulse's duration and path."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed, unsigned
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -10,6 +10,7 @@ from rtl.pipeline import register
 __all__ = ["PulseDac", "WordSums", "sign_magnitude"]
 
 _MAGNITUDE_BITS = ACTIVATION_BITS - 1
+_LOW_BITS = 3
 
 
 def sign_magnitude(activation):
@@ -22,12 +23,18 @@ def sign_magnitude(activation):
 
 
 def _square(magnitude):
-    """Return the square of an unsigned value as a sum of shifted copies, which takes no multiplier.
+    """Return the square of a 7-bit value in three small pieces, which takes no multiplier: (8 h + l)**2.
 
-    Bit k squared is bit 2k; each pair of bits counts twice.
+    64 h**2 and l**2 come from tables and do not overlap; 16 h l is added.
     """
-    squares = Cat(*(Cat(bit, Const(0, 1)) for bit in magnitude))
-    return squares + sum(Mux(bit, magnitude[k + 1:] << 2 * k + 2, 0) for k, bit in enumerate(magnitude[:-1]))
+    low, high = magnitude[:_LOW_BITS], magnitude[_LOW_BITS:]
+    squares = Cat(_table_of_squares(low), _table_of_squares(high))
+    return squares + (sum(Mux(bit, high << k, 0) for k, bit in enumerate(low)) << _LOW_BITS + 1)
+
+
+def _table_of_squares(value):
+    squares = Array(Const(k * k, 2 * len(value)) for k in range(1 << len(value)))
+    return squares[value][:2 * len(value)]
 
 
 class WordSums(wiring.Component):

@@ -6,7 +6,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from rtl.params.formats import GAUSS_BITS, GAUSS_INDEX_BITS, gaussian_table
-from rtl.pipeline import register
+from rtl.pipeline import delay, register
 
 __all__ = ["Gaussian"]
 
@@ -28,8 +28,8 @@ class Gaussian(wiring.Component):
 
     @property
     def latency(self) -> int:
-        """Clocks from word to sample: table, sign, sum."""
-        return 3
+        """Clocks from word to sample: table, its register, sign, sum."""
+        return 4
 
     def elaborate(self, platform):
         """Read the table twice, apply the signs, add."""
@@ -42,7 +42,8 @@ class Gaussian(wiring.Component):
             index = self.word[k * GAUSS_INDEX_BITS:(k + 1) * GAUSS_INDEX_BITS]
             port = memory.read_port()
             m.d.comb += [port.addr.eq(index[:-1]), port.en.eq(1)]
-            negative = register(m, index[-1], f"negative{k}")
-            halves.append(register(m, Mux(negative, -port.data, port.data), f"half{k}"))
+            negative = delay(m, index[-1], 2, f"negative{k}")
+            value = register(m, port.data, f"value{k}")  # a block RAM's output is slow: nothing else in its clock
+            halves.append(register(m, Mux(negative, -value, value), f"half{k}"))
         m.d.comb += self.xi.eq(register(m, halves[0] + halves[1], "sum"))
         return m

@@ -16,6 +16,7 @@ from amaranth.lib import data, enum, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out, connect, flipped
 
+from rtl.arbiter import Arbiter
 from rtl.bus import BusSignature
 from rtl.params import ELEMENT_BITS, Geometry
 
@@ -113,28 +114,6 @@ class _InputBuffer(wiring.Component):
         return m
 
 
-class _Arbiter(wiring.Component):
-    """Grants one of `count` requests a clock, each in its turn: nobody waits for more than the others once each."""
-
-    def __init__(self, count: int):
-        self._count = count
-        super().__init__({"requests": In(count), "enable": In(1), "grants": Out(count)})
-
-    def elaborate(self, _platform):
-        m = Module()
-        previous = Signal(range(max(2, self._count)))
-        with m.Switch(previous):
-            for turn in range(self._count):
-                with m.Case(turn):
-                    # Assignments further down win, so the next in turn comes last.
-                    for distance in range(self._count, 0, -1):
-                        candidate = (turn + distance) % self._count
-                        with m.If(self.requests[candidate] & self.enable):
-                            m.d.comb += self.grants.eq(1 << candidate)
-                            m.d.sync += previous.eq(candidate)
-        return m
-
-
 class Router(wiring.Component):
     """One node: five inputs, five outputs, and the table of routes that its bus writes.
 
@@ -207,7 +186,7 @@ class Router(wiring.Component):
             o = self.o[k]
             flit = Signal(layout, name=f"flit_{Port(k).name.lower()}", reset_less=True)
             m.d.comb += o.payload.eq(flit)
-            m.submodules[f"arbiter_{Port(k).name.lower()}"] = arbiter = _Arbiter(len(ports))
+            m.submodules[f"arbiter_{Port(k).name.lower()}"] = arbiter = Arbiter(len(ports))
             m.d.comb += [
                 arbiter.requests.eq(Cat(buffers[n].todo[k] for n in ports)),
                 arbiter.enable.eq(~o.valid | o.ready),

@@ -1,6 +1,6 @@
 """Partial sums to messages: header first, W elements to a flit, and a queue that never has to refuse."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
@@ -65,7 +65,7 @@ class Packer(wiring.Component):
 
         # The header takes the clock of the first column: no word is full and no message ends that early.
         place = Signal(range(g.transport))
-        elements = [Signal(ELEMENT_BITS, name=f"element_{k}", reset_less=True) for k in range(g.transport)]
+        elements = [Signal(signed(ELEMENT_BITS), name=f"element_{k}", reset_less=True) for k in range(g.transport)]
         word = [Mux(place == k, now.partial, element) for k, element in enumerate(elements)]
         header = valid & now.tag.first
         full = valid & ((place == g.transport - 1) | now.tag.last)

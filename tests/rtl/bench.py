@@ -36,12 +36,14 @@ def run_pipeline(dut, inputs, outputs, latency):
     return {name: np.array(values, np.int64) for name, values in seen.items()}
 
 
-def simulate(dut, *testbenches):
-    """Run testbenches on `dut` with a clock until all have ended."""
+def simulate(dut, *testbenches, processes=()):
+    """Run testbenches on `dut` with a clock until all have ended; processes only look on and may be endless."""
     simulator = Simulator(dut)
     simulator.add_clock(1e-6)
     for testbench in testbenches:
         simulator.add_testbench(testbench)
+    for process in processes:
+        simulator.add_process(process)
     simulator.run()
 
 

@@ -1,0 +1,313 @@
+"""The digital unit as the model sees it: the same registers, the same integers, whole batches at a time.
+
+Vectors of a batch are computed at once where no run reads what another left in the memory, else one after another.
+"""
+
+import dataclasses
+from collections import deque
+
+import numpy as np
+
+from rtl.params import ELEMENT_BITS, INSTRUCTION_FIELDS, Destination, DigitalRegion, FlitKind, Geometry, Instruction
+from rtl.params.program import INSTRUCTION_WORDS
+from rtl.params.registers import PROGRAM_STRIDE, ROUTE_STRIDE, register
+from sim.fixed import Ints
+from sim.instruction import Walk, compute, walk
+from sim.message import Message
+
+_ROUTE_FIELDS = ("base", "program")
+_PROGRAM_FIELDS = ("start", "messages", "slot", "latency")
+_COUNTERS = ("messages", "operations", "busy")
+_ELEMENT_STRIDE = 16
+_CHUNK_ELEMENTS = 1 << 22
+"""Operands held at once: bounds the memory of a vectorised run."""
+
+
+def _masked(region: DigitalRegion, name: str, value: int) -> int:
+    return value & ((1 << register("digital", region, name).bits) - 1)
+
+
+def _signed(value: int) -> int:
+    value &= (1 << ELEMENT_BITS) - 1
+    return value - (1 << ELEMENT_BITS) if value >> (ELEMENT_BITS - 1) else value
+
+
+@dataclasses.dataclass(frozen=True)
+class _Plan:
+    """What a program does with one slot: its instructions' addresses, and which words it reads before writing them."""
+
+    walks: tuple[Walk, ...]
+    reads_before: frozenset[int]
+    writes: frozenset[int]
+
+    @property
+    def steps(self) -> int:
+        return sum(step.steps for step in self.walks)
+
+
+class DigitalUnit:
+    """The vector unit with its memory, programs and landing zones.
+
+    Attributes
+    ----------
+    memory : (digital_words, W) elements
+    tables : (2, 256) entries of the activation tables
+    messages, operations : programs run, words through the pipeline
+    """
+
+    def __init__(self, geometry: Geometry) -> None:
+        self.geometry = geometry
+        self.memory = np.zeros((geometry.digital_words, geometry.transport), np.int64)
+        self.tables = np.zeros((2, 256), np.int64)
+        self.messages = self.operations = 0
+        self.busy = 0
+        """Always 0: the model has no clock."""
+        self._routes = np.zeros((geometry.routes, len(_ROUTE_FIELDS)), np.int64)
+        self._programs = np.zeros((geometry.programs, len(_PROGRAM_FIELDS)), np.int64)
+        self._words = np.zeros(geometry.instructions * INSTRUCTION_WORDS, np.int64)
+        self._waiting: dict[int, deque[Message]] = {}
+        self._runs = np.zeros(geometry.programs, np.int64)
+        self._free = np.zeros(geometry.programs, np.int64)
+        self._extents: dict[int, int] = {}
+        self._plans: dict[tuple[int, int], _Plan] = {}
+        self._carries: dict[int, bool] = {}
+
+    def write(self, region: int, offset: int, value: int) -> None:
+        """Write a word as the bus does; what is not there is ignored.
+
+        `messages` of a program resets it (no message has come, its resource is free at time 0); `program` of a route
+        makes its next message number 0.
+        """
+        if region == DigitalRegion.INPUT_ROUTES:
+            index, field = divmod(offset, ROUTE_STRIDE)
+            if index < len(self._routes) and field < len(_ROUTE_FIELDS):
+                self._routes[index, field] = _masked(DigitalRegion.INPUT_ROUTES, _ROUTE_FIELDS[field], value)
+                if field == _ROUTE_FIELDS.index("program"):
+                    self._waiting.pop(index, None)
+                    self._extents.pop(index, None)
+        elif region == DigitalRegion.PROGRAMS:
+            index, field = divmod(offset, PROGRAM_STRIDE)
+            if index < len(self._programs):
+                self._programs[index, field] = _masked(DigitalRegion.PROGRAMS, _PROGRAM_FIELDS[field], value)
+                if field == _PROGRAM_FIELDS.index("messages"):
+                    self._runs[index] = self._free[index] = 0
+                    self._waiting = {r: q for r, q in self._waiting.items() if self._program_of(r) != index}
+        elif region == DigitalRegion.INSTRUCTIONS and offset < len(self._words):
+            self._words[offset] = value & 0xFFFFFFFF
+        elif region == DigitalRegion.MEMORY and self._in_memory(offset):
+            self.memory[divmod(offset, _ELEMENT_STRIDE)] = _signed(value)
+        elif region == DigitalRegion.ACTIVATION_TABLES and offset < self.tables.size:
+            self.tables[divmod(offset, 256)] = _signed(value)
+        self._plans.clear()
+        self._carries.clear()
+
+    def read(self, region: int, offset: int) -> int:
+        """Read a word as the bus does, unsigned; what is not there or cannot be read is 0."""
+        if region == DigitalRegion.COUNTERS and offset < 2 * len(_COUNTERS):
+            return int(getattr(self, _COUNTERS[offset // 2])) >> 32 * (offset % 2) & 0xFFFFFFFF
+        if region == DigitalRegion.INPUT_ROUTES:
+            index, field = divmod(offset, ROUTE_STRIDE)
+            inside = index < len(self._routes) and field < len(_ROUTE_FIELDS)
+            return int(self._routes[index, field]) if inside else 0
+        if region == DigitalRegion.PROGRAMS:
+            index, field = divmod(offset, PROGRAM_STRIDE)
+            return int(self._programs[index, field]) if index < len(self._programs) else 0
+        if region == DigitalRegion.MEMORY and self._in_memory(offset):
+            return int(self.memory[divmod(offset, _ELEMENT_STRIDE)]) & ((1 << ELEMENT_BITS) - 1)
+        return 0
+
+    def _in_memory(self, offset: int) -> bool:
+        word, element = divmod(offset, _ELEMENT_STRIDE)
+        return word < self.geometry.digital_words and element < self.geometry.transport
+
+    def instructions(self, program: int) -> list[Instruction]:
+        """Return a program's instructions.
+
+        Raises
+        ------
+        ValueError
+            If it runs off the end of the instruction memory, or an instruction is not one.
+        """
+        number = int(self._programs[program, 0])
+        codes = []
+        while True:
+            words = self._words[number * INSTRUCTION_WORDS:(number + 1) * INSTRUCTION_WORDS].tolist()
+            if not words:
+                raise ValueError(f"program {program} has no last instruction")
+            codes.append(self._decode(words, number))
+            if codes[-1].last:
+                return codes
+            number += 1
+
+    @staticmethod
+    def _decode(words: list[int], number: int) -> Instruction:
+        from_bits = Instruction.from_words(words)
+        kinds = {field.name: field.type for field in dataclasses.fields(Instruction)}
+        try:
+            values = {name: kinds[name](getattr(from_bits, name))  # type: ignore[operator]
+                      for name, _, _ in INSTRUCTION_FIELDS}
+        except ValueError as error:
+            raise ValueError(f"instruction {number}: {error}") from error
+        return Instruction(**values)
+
+    def carries_state(self, program: int) -> bool:
+        """Tell whether a run of `program` can read what another run, or another program, left in the memory."""
+        if program not in self._carries:
+            written = frozenset[int]().union(*(self._plan(p, 0).writes for p in self._used()))
+            self._carries[program] = any(
+                self._plan(program, slot).reads_before & (written | self._foreign(program, slot)) for slot in range(2))
+        return self._carries[program]
+
+    def _foreign(self, program: int, slot: int) -> set[int]:
+        """Return words where messages land that are not those of this run: of other programs, or in the other slot."""
+        own: set[int] = set()
+        foreign: set[int] = set()
+        for route, words in self._extents.items():
+            for k in range(2):
+                zone = self._zone(route, k, words)
+                (own if self._program_of(route) == program and k == slot else foreign).update(zone)
+        return foreign - own
+
+    def _used(self) -> list[int]:
+        return sorted({self._program_of(route) for route in range(len(self._routes)) if self._routes[route, 1] & 16})
+
+    def _program_of(self, route: int) -> int:
+        return int(self._routes[route, 1] & 15)
+
+    def _zone(self, route: int, slot: int, words: int) -> range:
+        first = int(self._routes[route, 0] + slot * self._programs[self._program_of(route), 2])
+        if first + words > self.geometry.digital_words:
+            raise ValueError(f"a message on route {route} lands at word {first + words - 1} "
+                             f"of a memory of {self.geometry.digital_words}")
+        return range(first, first + words)
+
+    def _plan(self, program: int, slot: int) -> _Plan:
+        if (program, slot) not in self._plans:
+            offset = slot * int(self._programs[program, 2])
+            written: set[int] = set()
+            before: set[int] = set()
+            walks = []
+            for code in self.instructions(program):
+                step = walk(code, offset, self.geometry.digital_words)
+                for addresses in (step.a, step.b):
+                    if addresses is not None:
+                        before |= set(np.unique(addresses).tolist()) - written
+                if code.destination == Destination.MEMORY:
+                    written |= set(np.unique(step.d).tolist())
+                walks.append(step)
+            self._plans[program, slot] = _Plan(tuple(walks), frozenset(before), frozenset(written))
+        return self._plans[program, slot]
+
+    def accept(self, message: Message) -> list[Message]:
+        """Take a batch of messages; return what the programs that can run with it send, in the order they send it.
+
+        Raises
+        ------
+        ValueError
+            If no program takes the route, or the program is not a legal one.
+        """
+        route = message.route
+        if not (0 <= route < len(self._routes) and self._routes[route, 1] & 16):
+            raise ValueError(f"no program of the digital unit takes route {route}")
+        program = self._program_of(route)
+        if program >= len(self._programs):
+            raise ValueError(f"route {route} names program {program} of {len(self._programs)}")
+        words = message.elements.shape[1] // self.geometry.transport
+        self._zone(route, 1, words)
+        if self._extents.get(route) != words:
+            self._extents[route] = words
+            self._carries.clear()
+        self._waiting.setdefault(route, deque()).append(message)
+        wanted = int(self._programs[program, 1])
+        if wanted == 0:
+            raise ValueError(f"program {program} takes no messages: it never runs")
+        senders = [r for r in sorted(self._extents) if self._program_of(r) == program]
+        if len(senders) > wanted:
+            raise ValueError(f"messages come on routes {senders}, but a run of program {program} takes {wanted}")
+        sent: list[Message] = []
+        while len(routes := self._ready_routes(program)) == wanted:
+            sent += self._run_batch(program, routes)
+        return sent
+
+    def _ready_routes(self, program: int) -> list[int]:
+        return [r for r, queue in sorted(self._waiting.items()) if queue and self._program_of(r) == program]
+
+    def _run_batch(self, program: int, routes: list[int]) -> list[Message]:
+        """Run a program on as many vectors as all of its routes have."""
+        count = min(len(self._waiting[r][0].events) for r in routes)
+        inputs = {}
+        for route in routes:
+            whole = self._waiting[route].popleft()
+            inputs[route] = _part(whole, slice(0, count))
+            if count < len(whole.events):
+                self._waiting[route].appendleft(_part(whole, slice(count, None)))
+        times = self._target_times(program, np.max([m.times for m in inputs.values()], axis=0))
+        first = int(self._runs[program])
+        slots = (first + np.arange(count)) % 2
+        sequential = self.carries_state(program)
+        data = {route: self._as_words(m.elements) for route, m in inputs.items()}
+        plan = self._plan(program, 0)
+        emitting = [k for k, step in enumerate(plan.walks) if step.code.destination != Destination.MEMORY]
+        results = {k: np.empty((count, len(plan.walks[k].d), self.geometry.transport), np.int64) for k in emitting}
+        for group in self._groups(slots, plan, sequential):
+            self._run(program, int(slots[group[0]]), group, data, results)
+        self._runs[program] += count
+        self.messages += count
+        self.operations += count * plan.steps
+        events = inputs[routes[0]].events
+        return [
+            Message(route=plan.walks[k].code.route, events=events, times=times, elements=results[k].reshape(count, -1),
+                    kind=(FlitKind.ACTIVATION if plan.walks[k].code.destination == Destination.ACTIVATION
+                          else FlitKind.PARTIAL))
+            for k in emitting
+        ]
+
+    def _as_words(self, elements: Ints) -> Ints:
+        return np.asarray(elements, np.int64).reshape(len(elements), -1, self.geometry.transport)
+
+    def _target_times(self, program: int, arrived: Ints) -> Ints:
+        """Return out = max(arrived, free) + latency with free = the out before, for a whole batch."""
+        latency = int(self._programs[program, 3])
+        ahead = np.arange(len(arrived), dtype=np.int64) * latency
+        times = np.maximum(np.maximum.accumulate(arrived - ahead), self._free[program]) + ahead + latency
+        self._free[program] = times[-1]
+        return np.asarray(times)
+
+    def _groups(self, slots: Ints, plan: _Plan, sequential: bool) -> list[Ints]:
+        """Return the vectors that are computed at once; the last group holds the last vector."""
+        numbers = np.arange(len(slots))
+        if sequential:
+            return list(numbers[:, None])
+        size = max(1, _CHUNK_ELEMENTS // (max(step.steps for step in plan.walks) * self.geometry.transport))
+        groups = []
+        for slot in (1 - slots[-1], slots[-1]):
+            chosen = numbers[slots == slot]
+            groups += [chosen[k:k + size] for k in range(0, len(chosen), size)]
+        return groups
+
+    def _run(self, program: int, slot: int, group: Ints, data: dict[int, Ints], results: dict[int, Ints]) -> None:
+        """Run the program on vectors of one slot, and leave the memory as the last of them does."""
+        plan = self._plan(program, slot)
+        landings = {route: np.array(self._zone(route, slot, words.shape[1])) for route, words in data.items()}
+        touched = np.unique(np.concatenate(
+            [*landings.values(), *(x.ravel() for step in plan.walks for x in (step.a, step.b) if x is not None),
+             *(step.d for step in plan.walks if step.code.destination == Destination.MEMORY)]))
+        place = np.zeros(self.geometry.digital_words, np.int64)
+        place[touched] = np.arange(len(touched))
+        local = np.repeat(self.memory[None, touched], len(group), axis=0)
+        for route, words in data.items():
+            local[:, place[landings[route]]] = words[group]
+        for k, step in enumerate(plan.walks):
+            here = dataclasses.replace(step, a=None if step.a is None else place[step.a],
+                                       b=None if step.b is None else place[step.b])
+            value = compute(here, local, self.tables)
+            if step.code.destination == Destination.MEMORY:
+                local[:, place[step.d]] = value
+            else:
+                results[k][group] = value
+        self.memory[touched] = local[-1]
+
+
+def _part(message: Message, chosen: slice) -> Message:
+    return dataclasses.replace(message, events=message.events[chosen], times=message.times[chosen],
+                               elements=message.elements[chosen])

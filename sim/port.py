@@ -1,0 +1,114 @@
+"""The port as the model sees it: vectors become messages by the plan, messages become results."""
+
+from collections import deque
+
+import numpy as np
+
+from rtl.params import ACTIVATION_MAX, FlitKind, Geometry, PortRegion
+from sim.fixed import Ints
+from sim.message import Message
+
+SEGMENTS = 63
+"""Most messages a vector can be cut into."""
+
+_COUNTERS = ("sent", "received", "cycles", "hops")
+
+
+class Port:
+    """Unit 0: cuts sent vectors into messages and keeps results until they are taken.
+
+    Attributes
+    ----------
+    sent, received : vectors accepted, results handed out
+    hops : flits that crossed a link; whoever moves the messages counts them here
+    """
+
+    def __init__(self, geometry: Geometry) -> None:
+        self.geometry = geometry
+        self.window = 1
+        self.segments = 0
+        self.plan = np.zeros(SEGMENTS + 1, np.int64)
+        self.sent = self.received = self.hops = 0
+        self.cycles = 0
+        """Always 0: the model has no clock."""
+        self._results: deque[Message] = deque()
+
+    def write(self, region: int, offset: int, value: int) -> None:
+        """Write a register or an entry of the plan; anything else is ignored."""
+        if region == PortRegion.REGISTERS and offset == 0:
+            self.window = value & 0xF
+        elif region == PortRegion.REGISTERS and offset == 1:
+            self.segments = value & 0x3F
+        elif region == PortRegion.PLAN and offset < len(self.plan):
+            self.plan[offset] = value & 0xFFFF
+
+    def read(self, region: int, offset: int) -> int:
+        """Read a register, a half of a counter or an entry of the plan; anything else reads as 0."""
+        if region == PortRegion.REGISTERS and offset < 2:
+            return (self.window, self.segments)[offset]
+        if region == PortRegion.COUNTERS and offset < 2 * len(_COUNTERS):
+            return int(getattr(self, _COUNTERS[offset // 2])) >> 32 * (offset % 2) & 0xFFFFFFFF
+        if region == PortRegion.PLAN and offset < len(self.plan):
+            return int(self.plan[offset])
+        return 0
+
+    @property
+    def vector(self) -> int:
+        """Activations of one sent vector, padding included."""
+        return int((self.plan[:self.segments] >> 8).sum()) * self.geometry.transport
+
+    def send(self, events: Ints, times: Ints, activations: Ints) -> list[Message]:
+        """Cut N vectors into messages, one for each segment of the plan.
+
+        Parameters
+        ----------
+        events, times : (N,), times in ps
+        activations : (N, vector), -127 to 127, in the order of the plan, padded to whole words by the caller
+
+        Raises
+        ------
+        ValueError
+            If the plan is empty, or the activations do not fill it exactly or exceed their range.
+        """
+        activations = np.asarray(activations, np.int64)
+        if self.segments == 0:
+            raise ValueError("the port has no plan: its segments are 0")
+        if activations.ndim != 2 or activations.shape[1] != self.vector:
+            raise ValueError(f"activations must be (N, {self.vector}) as planned, not {activations.shape}")
+        if activations.size and np.abs(activations).max() > ACTIVATION_MAX:
+            raise ValueError(f"activations must be -{ACTIVATION_MAX} to {ACTIVATION_MAX}")
+        messages, first = [], 0
+        for entry in self.plan[:self.segments].tolist():
+            route, words = entry & 0x3F, entry >> 8
+            if words == 0:
+                raise ValueError(f"the segment of route {route} must have at least one word")
+            last = first + words * self.geometry.transport
+            messages.append(Message(route=route, kind=FlitKind.ACTIVATION, events=np.asarray(events, np.int64),
+                                    times=np.asarray(times, np.int64), elements=activations[:, first:last]))
+            first = last
+        self.sent += len(activations)
+        return messages
+
+    def accept(self, message: Message) -> list[Message]:
+        """Keep results until they are taken; a port emits nothing in return."""
+        self._results.append(message)
+        return []
+
+    @property
+    def available(self) -> bool:
+        """True if a batch of results waits."""
+        return bool(self._results)
+
+    def receive(self) -> Message:
+        """Hand out the oldest batch of results.
+
+        Raises
+        ------
+        ValueError
+            If there is none.
+        """
+        if not self._results:
+            raise ValueError("no result is ready")
+        message = self._results.popleft()
+        self.received += len(message.events)
+        return message
