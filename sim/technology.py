@@ -153,8 +153,7 @@ def sigma_programmed(device: Technology, g: Floats) -> Floats:
     g = np.asarray(g, np.float64)
     if not device.programming or device.programmed is None:
         return np.zeros_like(g)
-    spread: Floats = np.polynomial.polynomial.polyval(g, device.programmed.many)
-    return spread
+    return np.asarray(np.polynomial.polynomial.polyval(g, device.programmed.many), np.float64)
 
 
 def sigma_pulse(device: Technology, g: Floats) -> Floats:

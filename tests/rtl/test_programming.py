@@ -78,6 +78,7 @@ class Bench:
         self.noise = np.zeros(geometry.column_words, np.int64)
         self.rng = np.random.default_rng(5)
         self.clocks = 0
+        self.tile_busy = False
 
     def run(self, script):
         """Run `script(bench, ctx)`, a coroutine."""
@@ -135,8 +136,9 @@ class Bench:
                 ctx.set(self.dut.lookup.record, self.records[index % len(self.records)])
 
     async def _idle(self, ctx):
+        """Now and then, and while `tile_busy` always, the tiles have something under way."""
         while True:
-            ctx.set(self.dut.tile_idle, int(self.rng.integers(2)))
+            ctx.set(self.dut.tile_idle, int(self.rng.integers(2)) * (not self.tile_busy))
             for _ in range(int(self.rng.integers(1, 40))):
                 await ctx.tick()
 
@@ -344,9 +346,16 @@ def test_requests_wait_for_the_end_of_an_operation_and_strays_are_harmless():
             assert await bench.access(ctx, region, offset) == 0
         for offset in range(1 << 8):
             await both(bench, ctx, model, EngineRegion.TABLES, offset, 3000)
+        bench.tile_busy = True
+        for _ in range(50):
+            await ctx.tick()
         await bench.access(ctx, EngineRegion.REGISTERS, 0, EngineOperation.PROGRAM)
         model.write(EngineRegion.REGISTERS, 0, EngineOperation.PROGRAM)
+        for _ in range(300):
+            await ctx.tick()
         assert ctx.get(bench.dut.busy)
+        assert not bench.weights.any()
+        bench.tile_busy = False
         word = await bench.access(ctx, EngineRegion.OUTCOMES, 0)
         assert not ctx.get(bench.dut.busy)
         assert word == model.read(EngineRegion.OUTCOMES, 0) != 0

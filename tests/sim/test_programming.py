@@ -131,7 +131,7 @@ def test_rows_at_once_equal_rows_one_by_one():
 
 
 def test_every_coordinate_changes_what_is_programmed():
-    device, targets = technology("pcm"), np.full((1, 64), GMAX_G16 // 2)
+    device, targets = technology("pcm").replace(read=False), np.full((1, 64), GMAX_G16 // 2)
     changes = [{}, {"seed": 4}, {"epoch": 2}, {"chip": 1}, {"tile": 8}]
     seen = []
     for change in changes:
@@ -141,6 +141,23 @@ def test_every_coordinate_changes_what_is_programmed():
         programming.program_rows(0, np.array([2]), targets)
         seen.append(programming.array.states.tobytes())
     assert len(set(seen)) == len(changes)
+
+
+@pytest.mark.parametrize("effect", ["programming", "drift", "flicker"])
+def test_every_coordinate_changes_what_ages(effect):
+    silent = dict.fromkeys(("programming", "drift", "flicker", "read"), False)
+    device = technology("pcm").replace(**silent | {effect: True})
+    changes = [{}, {"seed": 4}, {"epoch": 2}, {"chip": 1}, {"tile": 8}, {"age": 5}]
+    seen = []
+    for change in changes:
+        programming = build(device)
+        set_age(programming, device, 3600.0)
+        programming.records[0].update({k: v for k, v in change.items() if k == "tile"})
+        programming.settings.update({k: v for k, v in change.items() if k != "tile"})
+        programming.array.states[:, 0] = GMAX_G16 // 2
+        programming.age(0)
+        seen.append(nets(programming).tobytes())
+    assert len(set(seen)) == len(changes) - (effect != "flicker")  # only 1/f noise is new at every age
 
 
 def test_bad_calls_are_refused_by_name():
