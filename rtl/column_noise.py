@@ -4,10 +4,10 @@ from amaranth.hdl import Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from rtl.fixed import saturate
 from rtl.isqrt import Isqrt
 from rtl.params import Geometry
 from rtl.params.registers import EngineRegion, register
-from rtl.fixed import saturate
 
 __all__ = ["ColumnNoise"]
 

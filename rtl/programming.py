@@ -4,13 +4,13 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from rtl.array import Array, NoiseWrite, StateAccess, programming_counters
+from rtl.array import Array, NoiseWrite, programming_counters
 from rtl.bus import BusRequest, BusSignature
 from rtl.context import ContextLookup, settings_layout
 from rtl.engine import NetWrite
 from rtl.params import EngineOperation, EngineRegion, Geometry, Table
 from rtl.read import ReadSignature
-from rtl.write_verify import TargetAccess, WriteVerify
+from rtl.write_verify import WriteVerify
 
 __all__ = ["Programming"]
 

@@ -1,10 +1,10 @@
-"""Programming of one engine, register by register: device states, write-verify, ageing; the twin of `rtl/programming.py`.
+"""Programming of one engine, register by register: device states, write-verify and ageing.
 
-What stands outside is the tiles' side: verify reads go through it and nets end in it.
+The twin of `rtl/programming.py`. What stands outside is the tiles' side: verify reads go through it, nets end in it.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -92,7 +92,7 @@ class Programming:
             case EngineRegion.TABLES if offset < len(Table) << 8:
                 self.array.tables[offset >> 8, offset & 0xFF] = value & 0xFFFF
             case EngineRegion.TARGETS if offset < self.geometry.columns:
-                self.targets[offset] = _signed_target(np.int64(value))
+                self.targets[offset] = _signed_target(value)
             case EngineRegion.STATES:
                 cell, pair = divmod(offset, self.geometry.pairs)
                 if cell < self.geometry.cells:
@@ -168,7 +168,7 @@ class Programming:
         self.tiles.constants["noise"][base:base + len(noise)] = noise
 
 
-def _signed_target(value: Ints) -> Ints:
+def _signed_target(value: Any) -> Any:
     """Return what the TARGETS register keeps of a value."""
     bits = register("engine", EngineRegion.TARGETS, "target").bits
     low = value & ((1 << bits) - 1)

@@ -107,11 +107,8 @@ class Technology:
         return found
 
 
-_LOOP = {
-    "averages": Number(4, "reads", "X", "assumed"),
-    "iterations": Number(30, "reads", "N", "HERMES project chip, at most 30 iterations (Le Gallo 2023)"),
-    "step": Number(0.5, "1", "X", "assumed"),
-}
+_AVERAGES = Number(4, "reads", "X", "assumed")
+_ITERATIONS = Number(30, "reads", "N", "HERMES project chip, at most 30 iterations (Le Gallo 2023)")
 
 PCM = Technology(
     name="pcm",
@@ -125,7 +122,9 @@ PCM = Technology(
     read_noise_share=Number(0.0175, "1", "C", "IBM/aihwkit@4545f11, WeightNoiseType.PCM_READ, w_noise"),
     pulse_share=Number(0.5, "1", "X", "assumed"),
     window=Number(0.6, "uS", "X", "assumed: 2.4 % of Gmax; HERMES project chip: 5 ADC counts [N]"),
-    **_LOOP,
+    averages=_AVERAGES,
+    iterations=_ITERATIONS,
+    step=Number(0.5, "1", "X", "assumed"),
 )
 
 IDEAL = Technology(
@@ -134,7 +133,9 @@ IDEAL = Technology(
     t0=Number(20.0, "s", "C", _AIHWKIT),
     pulse_share=Number(0.0, "1", "D", "no noise"),
     window=Number(0.15, "uS", "X", "assumed: half a code of a verify read"),
-    **_LOOP | {"step": Number(1.0, "1", "D", "nothing else disturbs")},
+    averages=_AVERAGES,
+    iterations=_ITERATIONS,
+    step=Number(1.0, "1", "D", "nothing else disturbs"),
 )
 
 TECHNOLOGIES = {preset.name: preset for preset in (PCM, IDEAL)}
@@ -152,7 +153,7 @@ def sigma_programmed(device: Technology, g: Floats) -> Floats:
     g = np.asarray(g, np.float64)
     if not device.programming or device.programmed is None:
         return np.zeros_like(g)
-    return np.polynomial.polynomial.polyval(g, device.programmed.many)
+    return np.asarray(np.polynomial.polynomial.polyval(g, device.programmed.many), np.float64)
 
 
 def sigma_pulse(device: Technology, g: Floats) -> Floats:

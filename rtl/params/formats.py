@@ -9,6 +9,7 @@ import enum
 import functools
 import itertools
 from statistics import NormalDist
+from typing import Any
 
 ACTIVATION_BITS = 8
 """An activation: sign and 7-bit magnitude, in two's complement; -128 never occurs."""
@@ -119,7 +120,7 @@ def hash_key(seed: int, purpose: int, chip: int, tile: int) -> tuple[int, int]:
     return seed & 0xFFFFFFFF, int(purpose) << 24 | (chip & 0xFF) << 16 | (tile & 0xFFFF)
 
 
-def hash_counter(row: int, column: int, device: int = 0) -> int:
+def hash_counter(row: Any, column: Any, device: Any = 0) -> Any:
     """Return the first counter word; the second is the event. Works on integers and on numpy arrays."""
     return row << ROW_SHIFT | column << COLUMN_SHIFT | device << DEVICE_SHIFT
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-
 from amaranth.sim import Simulator
+
 from rtl.device import Device
 from rtl.params import Purpose, Table, hash_counter, hash_key, preset
 from sim.device import aged_codes, pulsed_states, relaxed_and_exponent

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from amaranth.sim import Simulator
 
-from rtl.params import EngineOperation, EngineRegion, Purpose, Table, preset
+from rtl.params import EngineOperation, EngineRegion, Purpose, Table, hash_counter, hash_key, preset
 from rtl.programming import Programming
+from rtl.read import ReadRequest
 from sim.fixed import round_shift
 from sim.gauss import gaussian_hash
-from rtl.params import hash_counter, hash_key
 from sim.programming import Programming as Model
 
 TARGET_LIMIT = (1 << 18) - 1
@@ -78,6 +78,7 @@ class Bench:
         self.noise = np.zeros(geometry.column_words, np.int64)
         self.rng = np.random.default_rng(5)
         self.clocks = 0
+        self.tile_busy = False
 
     def run(self, script):
         """Run `script(bench, ctx)`, a coroutine."""
@@ -125,34 +126,44 @@ class Bench:
         return self.weights[record["net_base"] + row // lanes * record["columns"] + column, row % lanes]
 
     async def _records(self, ctx):
+        """Answer lookups a clock later."""
+        shown = None
         while True:
             _, _, index = await ctx.tick().sample(self.dut.lookup.index)
             self.clocks += 1
-            for name, value in self.records[index % len(self.records)].items():
-                ctx.set(self.dut.lookup.record[name], value)
+            if index != shown:
+                shown = index
+                ctx.set(self.dut.lookup.record, self.records[index % len(self.records)])
 
     async def _idle(self, ctx):
+        """Now and then, and while `tile_busy` always, the tiles have something under way."""
         while True:
-            ctx.set(self.dut.tile_idle, int(self.rng.integers(2)))
-            await ctx.tick()
+            ctx.set(self.dut.tile_idle, int(self.rng.integers(2)) * (not self.tile_busy))
+            for _ in range(int(self.rng.integers(1, 40))):
+                await ctx.tick()
 
     async def _writes(self, ctx):
-        net, noise = self.dut.net_write, self.dut.noise_write
+        ports = [self.dut.net_write, self.dut.noise_write]
+        layouts = [port.shape() for port in ports]
         while True:
-            _, _, valid, lane, address, value, stored, index, constant = await ctx.tick().sample(
-                net.valid, net.lane, net.address, net.net, noise.valid, noise.index, noise.value)
-            if valid:
-                self.weights[address, lane] = value
-            if stored:
-                self.noise[index] = constant
+            _, _, *words = await ctx.tick().sample(*(port.as_value() for port in ports))
+            net, noise = (layout.from_bits(word) if word & 1 else None
+                          for layout, word in zip(layouts, words, strict=True))
+            if net is not None:
+                self.weights[net.address, net.lane] = net.net
+            if noise is not None:
+                self.noise[noise.index] = noise.value
 
     async def _reads(self, ctx):
         request, response = self.dut.read.request, self.dut.read.response
         while True:
             await self._stall(ctx)
             ctx.set(request.ready, 1)
-            (asked,) = await ctx.tick().sample(request.payload).until(request.valid)
+            asked, valid = 0, 0
+            while not valid:
+                _, _, asked, valid = await ctx.tick().sample(request.payload.as_value(), request.valid)
             ctx.set(request.ready, 0)
+            asked = ReadRequest.from_bits(asked)
             context, row = asked.context, asked.row
             if self.codes is None:
                 self.tiles.set_nets(context, self.nets(context))
@@ -173,10 +184,11 @@ class Bench:
 
 
 async def load_tables(bench, ctx, model, tables):
-    for table in Table:
-        for index in range(256):
-            await bench.access(ctx, EngineRegion.TABLES, table << 8 | index, int(tables[table, index]))
-            model.write(EngineRegion.TABLES, table << 8 | index, int(tables[table, index]))
+    """Load every third entry and the first; the others stay 0."""
+    for offset in (0, *range(1, len(Table) << 8, 3)):
+        value = int(tables[offset >> 8, offset & 255])
+        await bench.access(ctx, EngineRegion.TABLES, offset, value)
+        model.write(EngineRegion.TABLES, offset, value)
 
 
 async def compare(bench, ctx, model, contexts=(0, 1)):
@@ -195,35 +207,54 @@ async def compare(bench, ctx, model, contexts=(0, 1)):
     assert bench.tiles.reads == model.tiles.reads
 
 
-@pytest.mark.parametrize("name", ["tiny", "pairs"])
-@pytest.mark.parametrize("case", range(4))
-def test_operations_equal_model(name, case):
-    rng = np.random.default_rng(case)
-    geometry = preset(name)
-    if case == 3:
-        geometry = geometry.replace(program_lanes=geometry.devices, state_bits=11)
-    settings, records, tables = random_setup(rng, geometry)
-    bench = Bench(geometry, settings, records)
+def make(geometry, settings, records, codes=None):
+    """Gateware and model of the same settings, records and tiles."""
     model = Model(geometry, settings=settings, records=records, tiles=Tiles(geometry, settings, records))
+    if codes is not None:
+        model.tiles.read_rows = lambda context, rows, purpose, events: np.array(
+            [codes(row, purpose, event) for row, event in zip(rows, events, strict=True)])
+    return Bench(geometry, settings, records, codes=codes), model
+
+
+async def both(bench, ctx, model, region, offset, value):
+    await bench.access(ctx, region, offset, int(value))
+    model.write(region, offset, int(value) & 0xFFFFFFFF)
+
+
+async def program_both(bench, ctx, model, row, targets):
+    await bench.set(ctx, row=int(row))
+    for column, target in enumerate(targets):
+        await both(bench, ctx, model, EngineRegion.TARGETS, column, target)
+    await bench.operate(ctx, EngineOperation.PROGRAM)
+    model.write(EngineRegion.REGISTERS, 0, EngineOperation.PROGRAM)
+
+
+def random_targets(rng, geometry):
+    targets = np.clip(rng.normal(0, 25_000 * geometry.significance, geometry.columns), -TARGET_LIMIT, TARGET_LIMIT)
+    targets[rng.integers(geometry.columns, size=2)] = 0
+    return targets.astype(int)
+
+
+@pytest.mark.parametrize(("name", "case", "changes"), [
+    ("tiny", 0, {}),
+    ("tiny", 3, {"program_lanes": 2, "state_bits": 11}),
+    ("pairs", 1, {}),
+    ("pairs", 2, {"program_lanes": 4, "state_bits": 9}),
+    ("pairs", 4, {"program_lanes": 1}),
+])
+def test_operations_equal_model(name, case, changes):
+    """PROGRAM, AGE and PROBE of two contexts, random settings, reads that stall."""
+    rng = np.random.default_rng(case)
+    geometry = preset(name).replace(**changes)
+    settings, records, tables = random_setup(rng, geometry)
+    bench, model = make(geometry, settings, records)
 
     async def script(bench, ctx):
         await load_tables(bench, ctx, model, tables)
-        for context in (0, 1):
-            record = records[context]
+        for context, record in enumerate(records):
             await bench.set(ctx, context=context)
-            for row in rng.permutation(record["rows"])[:3]:
-                await bench.set(ctx, row=int(row))
-                sigma = 25_000 * geometry.significance
-                targets = np.clip(rng.normal(0, sigma, geometry.columns), -TARGET_LIMIT, TARGET_LIMIT).astype(int)
-                targets[rng.integers(record["columns"])] = 0
-                for column, target in enumerate(targets):
-                    for unit in (model, None):
-                        if unit:
-                            unit.write(EngineRegion.TARGETS, column, int(target) & 0xFFFFFFFF)
-                        else:
-                            await bench.access(ctx, EngineRegion.TARGETS, column, int(target))
-                await bench.operate(ctx, EngineOperation.PROGRAM)
-                model.write(EngineRegion.REGISTERS, 0, EngineOperation.PROGRAM)
+            for row in rng.permutation(record["rows"])[:2]:
+                await program_both(bench, ctx, model, row, random_targets(rng, geometry))
             await compare(bench, ctx, model, contexts=range(context + 1))
             await bench.operate(ctx, EngineOperation.AGE)
             model.write(EngineRegion.REGISTERS, 0, EngineOperation.AGE)
@@ -232,5 +263,101 @@ def test_operations_equal_model(name, case):
             await bench.operate(ctx, EngineOperation.PROBE)
             model.write(EngineRegion.REGISTERS, 0, EngineOperation.PROBE)
             await compare(bench, ctx, model, contexts=range(context + 1))
+
+    bench.run(script)
+
+
+@pytest.mark.parametrize("name", ["tiny", "pairs"])
+def test_decisions_follow_codes_and_nothing_else(name):
+    """Codes that contradict the states decide: the same codes with other states give the same outcomes."""
+    geometry, ends = preset(name), []
+
+    def codes(row, purpose, event):
+        assert purpose == Purpose.VERIFY
+        return np.random.default_rng([row, event]).integers(-geometry.code_max, geometry.code_max + 1, 6)
+
+    for seed in range(2):
+        rng = np.random.default_rng(7)
+        settings, _, _ = random_setup(rng, geometry)
+        settings |= {"seed": seed, "window": 60, "iterations": 6, "averages": 2}
+        records = [{"tile": 1, "rows": 3, "columns": 6, "net_base": 0, "state_base": 0, "column_base": 0}]
+        tables = np.random.default_rng(seed).integers(0, 20_000, (len(Table), 256))
+        targets = random_targets(rng, geometry)
+        bench, model = make(geometry, settings, records, codes)
+
+        async def script(bench, ctx, model=model, tables=tables, targets=targets):
+            await bench.set(ctx, context=0)
+            await load_tables(bench, ctx, model, tables)
+            await program_both(bench, ctx, model, 2, targets)
+            outcomes = [await bench.access(ctx, EngineRegion.OUTCOMES, column) for column in range(6)]
+            states = [await bench.access(ctx, EngineRegion.STATES, cell) for cell in range(18 * geometry.pairs)]
+            assert outcomes == [model.read(EngineRegion.OUTCOMES, column) for column in range(6)]
+            assert states == [model.read(EngineRegion.STATES, cell) for cell in range(18 * geometry.pairs)]
+            ends.append((outcomes, ctx.get(bench.dut.counters.pulses), states))
+
+        bench.run(script)
+    assert ends[0][:2] == ends[1][:2]
+    assert ends[0][2] != ends[1][2]
+    assert {word & 1 for word in ends[0][0]} == {0, 1}
+
+
+@pytest.mark.parametrize("name", ["tiny", "pairs"])
+def test_ageing_in_two_steps_equals_one_and_keeps_the_states(name):
+    """The model ages once, the gateware by way of another age."""
+    rng = np.random.default_rng(11)
+    geometry = preset(name)
+    settings, records, tables = random_setup(rng, geometry)
+    records = [records[0] | {"rows": geometry.lanes + 1 if name == "tiny" else 5, "columns": 5, "state_base": 3}]
+    bench, model = make(geometry, settings, records)
+    states = rng.integers(0, 1 << 32, 40 * geometry.pairs)
+
+    async def script(bench, ctx):
+        await bench.set(ctx, context=0)
+        await load_tables(bench, ctx, model, tables)
+        for offset, word in enumerate(states):
+            await both(bench, ctx, model, EngineRegion.STATES, offset, word)
+        for step in range(2):
+            await bench.set(ctx, age=1000 * step + 17, log_time=20_000 * step + 1000)
+            await bench.operate(ctx, EngineOperation.AGE)
+        model.write(EngineRegion.REGISTERS, 0, EngineOperation.AGE)
+        np.testing.assert_array_equal(bench.nets(0), model.tiles.nets[0])
+        np.testing.assert_array_equal(bench.noise, model.tiles.constants["noise"])
+        assert len(np.unique(bench.nets(0))) > 10
+        seen = [await bench.access(ctx, EngineRegion.STATES, offset) for offset in range(len(states))]
+        np.testing.assert_array_equal(seen, states)
+
+    bench.run(script)
+
+
+def test_requests_wait_for_the_end_of_an_operation_and_strays_are_harmless():
+    rng = np.random.default_rng(12)
+    geometry = preset("tiny").replace(cells=100, columns=7)
+    settings, records, _ = random_setup(rng, geometry)
+    bench, model = make(geometry, settings, records)
+
+    async def script(bench, ctx):
+        await bench.set(ctx, context=0, row=0)
+        for operation in (0, 4):  # none of the operations
+            await bench.access(ctx, EngineRegion.REGISTERS, 0, operation)
+            assert not ctx.get(bench.dut.busy)
+        for region, offset in ((EngineRegion.STATES, 100), (EngineRegion.TARGETS, 7), (EngineRegion.TARGETS, 8),
+                               (EngineRegion.TABLES, len(Table) << 8)):
+            await both(bench, ctx, model, region, offset, 0x1FFF)
+            assert await bench.access(ctx, region, offset) == 0
+        for offset in range(1 << 8):
+            await both(bench, ctx, model, EngineRegion.TABLES, offset, 3000)
+        bench.tile_busy = True
+        for _ in range(50):
+            await ctx.tick()
+        await bench.access(ctx, EngineRegion.REGISTERS, 0, EngineOperation.PROGRAM)
+        model.write(EngineRegion.REGISTERS, 0, EngineOperation.PROGRAM)
+        for _ in range(300):
+            await ctx.tick()
+        assert ctx.get(bench.dut.busy)
+        assert not bench.weights.any()
+        bench.tile_busy = False
+        word = await bench.access(ctx, EngineRegion.OUTCOMES, 0)
+        assert not ctx.get(bench.dut.busy)
+        assert word == model.read(EngineRegion.OUTCOMES, 0) != 0
 
     bench.run(script)
