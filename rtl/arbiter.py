@@ -17,13 +17,15 @@ class Arbiter(wiring.Component):
     Members
     -------
     requests, grants : a bit each; the one granted is the next after the one granted before
+    choice : number of the one granted, if any
     """
 
     def __init__(self, count: int):
         if count < 1:
             raise ValueError(f"count must be a positive integer, not {count!r}")
         self._count = count
-        super().__init__({"requests": In(count), "enable": In(1), "grants": Out(count)})
+        super().__init__({"requests": In(count), "enable": In(1), "grants": Out(count),
+                          "choice": Out(range(max(2, count)))})
 
     def elaborate(self, _platform):
         m = Module()
@@ -35,6 +37,6 @@ class Arbiter(wiring.Component):
                     for distance in range(self._count, 0, -1):
                         candidate = (turn + distance) % self._count
                         with m.If(self.requests[candidate] & self.enable):
-                            m.d.comb += self.grants.eq(1 << candidate)
+                            m.d.comb += [self.grants.eq(1 << candidate), self.choice.eq(candidate)]
                             m.d.sync += previous.eq(candidate)
         return m

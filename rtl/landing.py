@@ -1,10 +1,11 @@
 """Where messages land in the digital unit: each route has a zone, each zone two slots that take turns.
 
-Message n of a route lands in slot n % 2, as soon as run n - 2 of its program has ended; until then it waits at the
-input. A slot is full when `messages` messages have landed in it.
+What run n of a program needs of a route lands in slot n % 2, as soon as run n - 2 has ended; until then it waits at the
+input. It is one message, or 1 + `more` that land one after another, so that a whole feature map gathers without a run
+between. A slot is full when `messages` messages of all routes have landed in it.
 
 Writing `messages` of a program's record resets the program: no message has come, none has run, its resource is free at
-time 0. Writing `program` of a route's record resets the route: its next message is number 0.
+time 0. Writing `program` of a route's record resets the route: its next message is the first.
 
 One data flit a clock; a message costs four clocks more. A flit on a route that no program takes is dropped.
 """
@@ -23,6 +24,7 @@ __all__ = ["AccessSignature", "Landing", "record_memory"]
 
 _PROGRAM_BITS = 4
 _MESSAGE_BITS = register("digital", DigitalRegion.PROGRAMS, "messages").bits
+_PART_BITS = register("digital", DigitalRegion.INPUT_ROUTES, "more").bits
 
 
 class AccessSignature(wiring.Signature):
@@ -98,21 +100,27 @@ class Landing(wiring.Component):
             return record_memory(m, name, bits, depth, access, region, stride, offset)
 
         base, base_read = record("base", ADDRESS_BITS, DigitalRegion.INPUT_ROUTES, 0)
+        more, more_read = record("more", _PART_BITS, DigitalRegion.INPUT_ROUTES, 2)
         target, target_read = record("target", _PROGRAM_BITS + 1, DigitalRegion.INPUT_ROUTES, 1)
         messages, messages_read = record("messages", _MESSAGE_BITS, DigitalRegion.PROGRAMS, 1)
         slot, slot_read = record("slot", ADDRESS_BITS, DigitalRegion.PROGRAMS, 2)
         with m.If(access.region == DigitalRegion.INPUT_ROUTES):
-            m.d.comb += self.read.eq(Mux(access.offset[1], 0, Mux(access.offset[0], target_read, base_read)))
+            with m.Switch(access.offset[:2]):
+                for k, value in enumerate((base_read, target_read, more_read)):
+                    with m.Case(k):
+                        m.d.comb += self.read.eq(value)
         with m.Else():
             m.d.comb += self.read.eq(Mux(access.offset[0], messages_read, slot_read))
         reset_route = access.write & (access.region == DigitalRegion.INPUT_ROUTES) & (access.offset[:2] == 1)
         reset_program = access.write & (access.region == DigitalRegion.PROGRAMS) & (access.offset[:2] == 1)
 
-        # What has come: messages of a route and runs of a program modulo 4, and the state of each slot.
+        # What has come: a route's share of how many runs and the runs of a program, both modulo 4; the messages of a
+        # share that is not complete; and the state of each slot.
         runs = Signal(data.ArrayLayout(2, 1 << _PROGRAM_BITS))
         started, counted, full = (Signal(2 << _PROGRAM_BITS, name=n) for n in ("started", "counted", "full"))
         used = Signal(1 << _PROGRAM_BITS)
         m.submodules.numbers = numbers = Memory(shape=unsigned(2), depth=routes, init=[])
+        m.submodules.parts = parts = Memory(shape=unsigned(_PART_BITS), depth=routes, init=[])
         m.submodules.places = places = Memory(shape=unsigned(ADDRESS_BITS), depth=routes, init=[])
         m.submodules.arrivals = arrivals = Memory(shape=unsigned(_MESSAGE_BITS), depth=2 * programs, init=[])
         stamp_layout = data.StructLayout({"event": EVENT_BITS, "time": TIME_BITS})
@@ -123,34 +131,42 @@ class Landing(wiring.Component):
         flit = Signal(flit_layout(self.geometry), reset_less=True)
         zone = Signal(ADDRESS_BITS, reset_less=True)
         program = Signal(_PROGRAM_BITS, reset_less=True)
+        final_part = Signal(_PART_BITS, reset_less=True)
         wanted = Signal(reset_less=True)
         release = Signal()
         base_port, target_port = base.read_port(domain="comb"), target.read_port(domain="comb")
+        more_port = more.read_port(domain="comb")
         m.d.comb += [
             base_port.addr.eq(self.i.payload.route),
             target_port.addr.eq(self.i.payload.route),
+            more_port.addr.eq(self.i.payload.route),
             self.i.ready.eq(~held | release),
         ]
         with m.If(self.i.ready):
             m.d.sync += [
                 held.eq(self.i.valid), flit.eq(self.i.payload), zone.eq(base_port.data),
                 program.eq(target_port.data[:_PROGRAM_BITS]), wanted.eq(target_port.data[-1]),
+                final_part.eq(more_port.data),
             ]
 
         number_read, number_write = numbers.read_port(domain="comb"), numbers.write_port()
+        part_read, part_write = parts.read_port(domain="comb"), parts.write_port()
         place_read, place_write = places.read_port(domain="comb"), places.write_port()
         slot_port, messages_port = slot.read_port(domain="comb"), messages.read_port(domain="comb")
         number = Signal(2, reset_less=True)
+        part = Signal(_PART_BITS, reset_less=True)
         start = Signal(ADDRESS_BITS, reset_less=True)
         allowed = Signal(reset_less=True)
         which = Signal(_PROGRAM_BITS + 1, reset_less=True)
         m.d.sync += [
             number.eq(number_read.data),
+            part.eq(part_read.data),
             which.eq(Cat(number_read.data[0], program)),
             allowed.eq((number_read.data - runs[program])[:2] < 2),
         ]
         m.d.comb += [
             number_read.addr.eq(flit.route),
+            part_read.addr.eq(flit.route),
             place_read.addr.eq(flit.route),
             slot_port.addr.eq(program),
             messages_port.addr.eq(program),
@@ -201,12 +217,13 @@ class Landing(wiring.Component):
                 with m.If(~allowed):
                     m.next = "Flit"
                 with m.Else():
-                    m.d.comb += [place_write.data.eq(start), place_write.en.eq(1), stamp_write.en.eq(1),
+                    m.d.comb += [place_write.data.eq(start), place_write.en.eq(part == 0), stamp_write.en.eq(1),
                                  release.eq(1)]
                     m.d.sync += started.bit_select(which, 1).eq(1)
                     m.next = "Flit"
             with m.State("Arrival"):
-                m.d.comb += [arrival_write.en.eq(1), number_write.en.eq(1), release.eq(1)]
+                m.d.comb += [arrival_write.en.eq(1), number_write.en.eq(part == final_part), part_write.en.eq(1),
+                             release.eq(1)]
                 m.d.sync += counted.bit_select(which, 1).eq(1)
                 with m.If(come == messages_port.data):
                     m.d.sync += [full.bit_select(which, 1).eq(1), counted.bit_select(which, 1).eq(0)]
@@ -214,6 +231,8 @@ class Landing(wiring.Component):
         m.d.comb += [
             number_write.addr.eq(flit.route),
             number_write.data.eq(number + 1),
+            part_write.addr.eq(flit.route),
+            part_write.data.eq(Mux(part == final_part, 0, part + 1)),
         ]
 
         m.d.comb += self.quiet.eq(fsm.ongoing("Flit") & ~self.w_valid)
@@ -241,7 +260,8 @@ class Landing(wiring.Component):
         # The bus comes only while `hold` is high, so these never meet with the above.
         record_index = access.offset[(ROUTE_STRIDE - 1).bit_length():]
         with m.If(reset_route & (record_index < routes)):
-            m.d.comb += [number_write.en.eq(1), number_write.addr.eq(record_index), number_write.data.eq(0)]
+            for port in (number_write, part_write):
+                m.d.comb += [port.en.eq(1), port.addr.eq(record_index), port.data.eq(0)]
         with m.If(reset_program & (record_index < programs)):
             m.d.sync += [runs[record_index[:_PROGRAM_BITS]].eq(0), used.bit_select(record_index[:_PROGRAM_BITS], 1).eq(0)]
             for flags in (started, counted, full):

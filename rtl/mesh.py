@@ -6,12 +6,13 @@ inputs that want it in turn. Flits of one route that enter at one node leave eve
 flits of different routes may pass each other.
 
 Routes must not depend on each other in a circle; trees that go east and west first, then north and south, never do.
-A flit whose table entry is empty is dropped, and so is a branch that points off the grid: the numpy model refuses both.
+A flit whose table entry is empty is dropped, and so is a branch that points off the grid or back to where it came from:
+the numpy model refuses all three.
 
 Latency: two clocks a router, one flit per clock on every link.
 """
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, unsigned
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import data, enum, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out, connect, flipped
@@ -142,6 +143,10 @@ class Router(wiring.Component):
             "hops": Out(3),
         })
 
+    def _outputs(self, port: int) -> int:
+        """Mask of the outputs that an input reaches: those that exist, and no link back to where it came from."""
+        return self.links & ~(0 if port == Port.LOCAL.value else 1 << port)
+
     def _table(self, m: Module, inputs: list[int], buffers: dict[int, _InputBuffer]) -> None:
         """The table of routes: a read port for each input, one more and the write port for the bus."""
         m.submodules.table = table = Memory(shape=unsigned(PORTS), depth=self.geometry.routes, init=[])
@@ -149,7 +154,7 @@ class Router(wiring.Component):
             port = table.read_port(domain="comb")
             m.d.comb += [
                 port.addr.eq(self.i[k].payload.route),
-                buffers[k].mask.eq(port.data & self.links),
+                buffers[k].mask.eq(port.data & self._outputs(k)),
             ]
         write, read = table.write_port(), table.read_port(domain="comb")
         request, response = self.bus.request, self.bus.response
@@ -186,17 +191,19 @@ class Router(wiring.Component):
             o = self.o[k]
             flit = Signal(layout, name=f"flit_{Port(k).name.lower()}", reset_less=True)
             m.d.comb += o.payload.eq(flit)
-            m.submodules[f"arbiter_{Port(k).name.lower()}"] = arbiter = Arbiter(len(ports))
+            # Only the local port may answer itself: a flit that leaves by the link it came from is in a loop.
+            sources = [n for n in ports if n != k or k == Port.LOCAL.value]
+            m.submodules[f"arbiter_{Port(k).name.lower()}"] = arbiter = Arbiter(len(sources))
             m.d.comb += [
-                arbiter.requests.eq(Cat(buffers[n].todo[k] for n in ports)),
+                arbiter.requests.eq(Cat(buffers[n].todo[k] for n in sources)),
                 arbiter.enable.eq(~o.valid | o.ready),
             ]
-            with m.If(o.ready):
-                m.d.sync += o.valid.eq(0)
-            for n, grant in zip(ports, arbiter.grants, strict=True):
-                m.d.comb += taken[n][k].eq(grant)
-                with m.If(grant):
-                    m.d.sync += [flit.eq(buffers[n].flit), o.valid.eq(1)]
+            m.d.comb += [taken[n][k].eq(grant) for n, grant in zip(sources, arbiter.grants, strict=True)]
+            with m.If(arbiter.enable):
+                m.d.sync += [
+                    o.valid.eq(arbiter.grants.any()),
+                    flit.eq(Array(Value.cast(buffers[n].flit) for n in sources)[arbiter.choice]),
+                ]
             if k != Port.LOCAL.value:
                 left.append(o.valid & o.ready)
 

@@ -15,7 +15,7 @@ from sim.fixed import Ints
 from sim.instruction import Walk, compute, walk
 from sim.message import Message
 
-_ROUTE_FIELDS = ("base", "program")
+_ROUTE_FIELDS = ("base", "program", "more")
 _PROGRAM_FIELDS = ("start", "messages", "slot", "latency")
 _COUNTERS = ("messages", "operations", "busy")
 _ELEMENT_STRIDE = 16
@@ -65,6 +65,7 @@ class DigitalUnit:
         self._routes = np.zeros((geometry.routes, len(_ROUTE_FIELDS)), np.int64)
         self._programs = np.zeros((geometry.programs, len(_PROGRAM_FIELDS)), np.int64)
         self._words = np.zeros(geometry.instructions * INSTRUCTION_WORDS, np.int64)
+        self._parts: dict[int, list[Message]] = {}
         self._waiting: dict[int, deque[Message]] = {}
         self._runs = np.zeros(geometry.programs, np.int64)
         self._free = np.zeros(geometry.programs, np.int64)
@@ -76,7 +77,7 @@ class DigitalUnit:
         """Write a word as the bus does; what is not there is ignored.
 
         `messages` of a program resets it (no message has come, its resource is free at time 0); `program` of a route
-        makes its next message number 0.
+        makes its next message the first.
         """
         if region == DigitalRegion.INPUT_ROUTES:
             index, field = divmod(offset, ROUTE_STRIDE)
@@ -84,6 +85,7 @@ class DigitalUnit:
                 self._routes[index, field] = _masked(DigitalRegion.INPUT_ROUTES, _ROUTE_FIELDS[field], value)
                 if field == _ROUTE_FIELDS.index("program"):
                     self._waiting.pop(index, None)
+                    self._parts.pop(index, None)
                     self._extents.pop(index, None)
         elif region == DigitalRegion.PROGRAMS:
             index, field = divmod(offset, PROGRAM_STRIDE)
@@ -212,22 +214,40 @@ class DigitalUnit:
         program = self._program_of(route)
         if program >= len(self._programs):
             raise ValueError(f"route {route} names program {program} of {len(self._programs)}")
-        words = message.elements.shape[1] // self.geometry.transport
+        wanted = int(self._programs[program, 1])
+        if wanted == 0:
+            raise ValueError(f"program {program} takes no messages: it never runs")
+        whole = self._gather(message)
+        if whole is None:
+            return []
+        words = whole.elements.shape[1] // self.geometry.transport
         self._zone(route, 1, words)
         if self._extents.get(route) != words:
             self._extents[route] = words
             self._carries.clear()
-        self._waiting.setdefault(route, deque()).append(message)
-        wanted = int(self._programs[program, 1])
-        if wanted == 0:
-            raise ValueError(f"program {program} takes no messages: it never runs")
+        self._waiting.setdefault(route, deque()).append(whole)
         senders = [r for r in sorted(self._extents) if self._program_of(r) == program]
-        if len(senders) > wanted:
+        if self._messages_of(senders) > wanted:
             raise ValueError(f"messages come on routes {senders}, but a run of program {program} takes {wanted}")
         sent: list[Message] = []
-        while len(routes := self._ready_routes(program)) == wanted:
+        while self._messages_of(routes := self._ready_routes(program)) == wanted:
             sent += self._run_batch(program, routes)
         return sent
+
+    def _gather(self, message: Message) -> Message | None:
+        """Return a route's share of a run once all messages of it have come, one behind the other."""
+        parts = self._parts.setdefault(message.route, [])
+        parts.append(message)
+        if len(parts) <= self._routes[message.route, 2]:
+            return None
+        del self._parts[message.route]
+        if any(not np.array_equal(part.events, message.events) for part in parts):
+            raise ValueError(f"the messages that one run takes from route {message.route} differ in their events")
+        return dataclasses.replace(message, times=np.max([part.times for part in parts], axis=0),
+                                   elements=np.concatenate([part.elements for part in parts], axis=1))
+
+    def _messages_of(self, routes: list[int]) -> int:
+        return int((self._routes[routes, 2] + 1).sum())
 
     def _ready_routes(self, program: int) -> list[int]:
         return [r for r, queue in sorted(self._waiting.items()) if queue and self._program_of(r) == program]

@@ -17,6 +17,7 @@ from tests.programs import (
     ZONE,
     W,
     dense,
+    gathering,
     elements,
     landing,
     lstm,
@@ -33,7 +34,7 @@ SETTLE = 200
 class Bench:
     """One unit and its model, the same writes and messages for both."""
 
-    def __init__(self, writes, inputs, *, seed: int = 0):
+    def __init__(self, writes, inputs, *, seed: int = 0, parts: dict[int, int] | None = None):
         self.dut, self.model = DigitalUnit(geometry=GEOMETRY), DigitalModel(GEOMETRY)
         self.writes = writes
         for write in writes:
@@ -45,13 +46,15 @@ class Bench:
         events = rng.integers(0, 1 << 32, count)
         for route, values in inputs.items():
             times = np.cumsum(rng.integers(0, 5000, count))
+            pieces = np.split(np.asarray(values), (parts or {}).get(route, 1), axis=1)
             self.flits[route] = [
-                message(route, FlitKind.PARTIAL, int(events[k]), int(times[k]), values[k].tolist(), W)
-                for k in range(count)]
-            sent = self.model.accept(Message(route=route, kind=FlitKind.PARTIAL, events=events, times=times,
-                                             elements=np.asarray(values)))
-            self._expect(sent)
+                message(route, FlitKind.PARTIAL, int(events[k]), int(times[k]), piece[k].tolist(), W)
+                for k in range(count) for piece in pieces]
+            for piece in pieces:
+                self._expect(self.model.accept(Message(route=route, kind=FlitKind.PARTIAL, events=events, times=times,
+                                                       elements=piece)))
         self.rng = random.Random(seed)
+        self.parts = parts or {}
 
     def _expect(self, sent: list[Message]) -> None:
         """Messages of a run leave together: run 0's, then run 1's."""
@@ -73,10 +76,10 @@ class Bench:
         done = dict.fromkeys(queues, 0)
         mixed = []
         while any(queues.values()):
-            behind = min(done[r] for r, q in queues.items() if q)
-            route = self.rng.choice([r for r, q in queues.items() if q and done[r] < behind + 2])
+            behind = int(min(done[r] for r, q in queues.items() if q) + 0.01)
+            route = self.rng.choice([r for r, q in queues.items() if q and done[r] < behind + 1.99])
             flit = queues[route].pop(0)
-            done[route] += flit["last"]
+            done[route] += flit["last"] / self.parts.get(route, 1)
             mixed.append(flit)
         return mixed
 
@@ -138,6 +141,12 @@ def test_pooling(go_out):
 def test_an_lstm_cell():
     setup, _ = lstm(12, np.random.default_rng(4))
     Bench(setup.writes, setup.inputs).run(words=range(96, 112))
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_run_gathers_several_messages_of_a_route(seed):
+    setup = gathering(5, np.random.default_rng(seed))
+    Bench(setup.writes, setup.inputs, seed=seed, parts={4: 3}).run(often, often, words=range(18, 36))
 
 
 def legal(rng, number: int, base: int, zone: int, words: int, count: int) -> list[Instruction]:

@@ -16,6 +16,7 @@ from tests.programs import (
     Setup,
     W,
     dense,
+    gathering,
     elements,
     landing,
     lstm,
@@ -161,10 +162,25 @@ def test_batches_of_different_lengths_join():
     np.testing.assert_array_equal(np.concatenate([m.elements for m in sent]), setup.expected[9])
 
 
+def test_a_run_gathers_several_messages_of_a_route():
+    setup = gathering(3, np.random.default_rng(8))
+    unit = unit_with(setup.writes)
+    parts = setup.inputs[4].reshape(3, 3, W)
+    assert [unit.accept(message(4, parts[:, k])) for k in range(3)] == [[], [], []]
+    (sent,) = unit.accept(message(5, setup.inputs[5]))
+    np.testing.assert_array_equal(sent.elements, setup.expected[6])
+    unit.accept(message(4, parts[:, 0]))
+    unit.accept(message(4, parts[:, 1]))
+    with pytest.raises(ValueError, match="takes from route 4 differ in their events"):
+        unit.accept(message(4, parts[:, 2], events=np.array([3, 4, 5])))
+
+
 def test_registers_read_back():
     unit = unit_with(landing(3, 77, 2) + program(1, [Instruction()], start=5, messages=9, slot=33, latency=1 << 31)
                      + elements(9, [-1, 5, 6, 7]))
     assert [unit.read(DigitalRegion.INPUT_ROUTES, 12 + k) for k in range(4)] == [77, 18, 0, 0]
+    unit.write(DigitalRegion.INPUT_ROUTES, 14, 1025)
+    assert unit.read(DigitalRegion.INPUT_ROUTES, 14) == 1
     assert [unit.read(DigitalRegion.PROGRAMS, 4 + k) for k in range(4)] == [5, 9, 33, 1 << 31]
     assert [unit.read(DigitalRegion.MEMORY, 9 * 16 + k) for k in range(5)] == [0xFFFFFF, 5, 6, 7, 0]
     assert unit.read(DigitalRegion.INSTRUCTIONS, 40) == 0
@@ -177,7 +193,7 @@ ALIEN = [0xFFFFFFFF] * 8
     ([], 3, "no program of the digital unit takes route 3"),
     (landing(0, 0, 9), 0, "route 0 names program 9 of 4"),
     (landing(0, 0, 0), 0, "program 0 takes no messages"),
-    (landing(0, 127, 0), 0, "a message on route 0 lands at word 128 of a memory of 128"),
+    (landing(0, 127, 0) + program(0, [Instruction()]), 0, "a message on route 0 lands at word 128 of a memory of 128"),
     (landing(0, 0, 0) + program(0, [Instruction(a_base=128)]), 0, "a of an instruction reaches word 128"),
     (landing(0, 0, 0) + program(0, [Instruction(d_base=127, d_s0=1, n0=2)]), 0, "d of an instruction reaches word 128"),
     (landing(0, 0, 0) + program(0, [Instruction(a_base=9, a_s0=1, d_base=10, d_s0=1, n0=2)]), 0,
