@@ -63,7 +63,8 @@ def test_block_ram_is_counted_by_owner(tmp_path):
 
 def test_what_does_not_fit_is_named():
     log = ("Info:     Total LUT4s:     28635/24288   117%\nInfo:     Total DFFs:     23517/24288    96%\n"
-           "Info: \t          TRELLIS_IO:       7/    197     3%\nInfo: \t          MULT18X18D:      40/     28   142%\n")
+           "Info: \t          TRELLIS_IO:       7/    197     3%\n"
+           "Info: \t          MULT18X18D:      40/     28   142%\n")
     assert too_much(log) == "LUT4s 28635 of 24288, multiplier 40 of 28"
     assert too_much("Info: Packing IOs..\n") == ""
 
