@@ -4,7 +4,7 @@ A pass over the columns takes a clock a column: memories of targets, plans and t
 target or an error into conductance, and the pulse goes to the array. Between passes the row is read through the tile's
 own DAC, crossbar and ADC. Every decision comes from those codes; this controller has no way to see a state.
 
-The rules are those of `sim/write_verify.py`. Cost on ECP5: one multiplier, four block RAMs.
+The rules are those of `sim/write_verify.py`. Cost on ECP5: one multiplier, three block RAMs at 64 columns.
 """
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed, unsigned
