@@ -18,6 +18,7 @@ Observed = dict[str, list[Any]]
 def observe(device: Device, placement: Placement, technology: Technology, x: Any, *, ages: Sequence[float],
             progress: Progress) -> Observed:
     """Program a device, run x fresh, then at each age compensated; return every integer that came of it."""
+    before = device.counters()
     device.configure(placement)
     programmed = device.program(technology, progress=progress)
     outputs, times = device.infer_codes(x, progress=progress)
@@ -35,7 +36,7 @@ def observe(device: Device, placement: Placement, technology: Technology, x: Any
         outputs, times = device.infer_codes(x, progress=progress)
         found["outputs"].append(outputs)
         found["target time"].append(times)
-    found["counters"] = [np.array(list(device.counters().values()), np.int64)]
+    found["counters"] = [np.array([after - before[name] for name, after in device.counters().items()], np.int64)]
     return found
 
 

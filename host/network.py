@@ -136,10 +136,16 @@ class _Walker:
         self.softmax = False
 
     def walk(self) -> Network:
+        """Return the network, or raise NetworkError."""
         self._input()
         for node in self.graph.node:
             label = f"node {(node.name or (node.output[0] if node.output else ''))!r} ({node.op_type})"
-            self._node(node, label)
+            try:
+                self._node(node, label)
+            except NetworkError:
+                raise
+            except Exception as error:  # attributes of wrong types, operands that do not fit each other
+                raise NetworkError(f"{label} is malformed: {error}") from error
         outputs = [value.name for value in self.graph.output]
         if outputs != [self.value]:
             raise NetworkError(f"the network must have the one output {self.value!r}, not {outputs}")
@@ -168,6 +174,8 @@ class _Walker:
             self._constant(node, label)
             return
         handler = _HANDLERS.get(node.op_type)
+        if not node.output:
+            raise NetworkError(f"{label} has no output")
         if handler is None:
             raise NetworkError(f"{label} is not supported: only dense layers are")
         live = [name for name in node.input if name and name not in self.constants]
@@ -183,12 +191,7 @@ class _Walker:
         evaluate = _CONSTANT.get(node.op_type)
         if evaluate is None or len(node.output) != 1:
             raise NetworkError(f"{label} computes a constant, which only {', '.join(sorted(_CONSTANT))} may")
-        try:
-            self.constants[node.output[0]] = evaluate(values, _attributes(node))
-        except NetworkError:
-            raise
-        except Exception as error:  # operands that do not fit each other, in whatever way
-            raise NetworkError(f"{label} cannot be evaluated: {error}") from error
+        self.constants[node.output[0]] = evaluate(values, _attributes(node))
 
     def _dense(self, label: str, name: str, weight: NDArray[Any], bias: NDArray[Any] | None) -> None:
         if weight.ndim != 2:
@@ -213,6 +216,7 @@ class _Walker:
         return self.constants[name]
 
     def gemm(self, node: Any, label: str) -> None:
+        """Add a layer: alpha A B + beta C."""
         options = _attributes(node)
         if options.get("transA", 0):
             raise NetworkError(f"{label} transposes its activation, which is not supported")
@@ -226,11 +230,13 @@ class _Walker:
         self._dense(label, node.name or node.output[0], weight * float(options.get("alpha", 1.0)), bias)
 
     def matmul(self, node: Any, label: str) -> None:
+        """Add a layer without a bias."""
         if node.input[0] != self.value:
             raise NetworkError(f"{label} has the activation on the right, which is not supported")
         self._dense(label, node.name or node.output[0], self._operand(node, 1, label).T, None)
 
     def add(self, node: Any, label: str) -> None:
+        """Add to the last layer's bias."""
         if not self.linear:
             raise NetworkError(f"{label} does not follow a dense layer")
         constant = self._operand(node, 1 if node.input[0] == self.value else 0, label)
@@ -238,18 +244,21 @@ class _Walker:
         self.layers[-1] = dataclasses.replace(last, bias=last.bias + self._offset(label, constant, last.outputs))
 
     def relu(self, node: Any, label: str) -> None:
+        """Give the last layer its relu."""
         if not self.layers:
             raise NetworkError(f"{label} does not follow a dense layer")
         self.layers[-1] = dataclasses.replace(self.layers[-1], relu=True)
         self.linear = False
 
     def flatten(self, node: Any, label: str) -> None:
+        """Make the activation (batch, elements)."""
         axis = _attributes(node).get("axis", 1)
         if axis != 1 and not (self.flat and axis == -1):
             raise NetworkError(f"{label} does not keep the batch: its axis must be 1")
         self.flat = True
 
     def reshape(self, node: Any, label: str) -> None:
+        """Accept shapes that keep the batch."""
         shape = [int(n) for n in self._operand(node, 1, label).ravel()]
         known = int(np.prod([n for n in shape[1:] if n > 0]))
         if len(shape) < 2 or 0 in shape[1:] or shape[0] not in (0, 1, -1) or shape.count(-1) > 1 or (
@@ -274,6 +283,7 @@ class _Walker:
             self.linear = False
 
     def final_softmax(self, node: Any, label: str) -> None:
+        """Note the softmax, after which nothing may follow."""
         if _attributes(node).get("axis", -1) not in (1, -1) or not self.flat or not self.layers:
             raise NetworkError(f"{label} is supported over the classes at the end only")
         self.softmax, self.linear = True, False

@@ -230,8 +230,12 @@ class Placement:
 
     @property
     def lower_bound_cycles(self) -> int:
-        """Clocks that an ideal machine with as many lanes would need for one image."""
-        return sum(-(-layer.inputs // self.geometry.total_lanes) * layer.outputs for layer in self.layers)
+        """Clocks that no placement on these engines can beat for one image.
+
+        A column of a layer takes an engine at least ceil(inputs / lanes) clocks, however its rows are divided.
+        """
+        clocks = sum(-(-layer.inputs // self.geometry.lanes) * layer.outputs for layer in self.layers)
+        return -(-clocks // self.geometry.engines)
 
     @property
     def cell_utilisation(self) -> float:

@@ -1,4 +1,4 @@
-"""A chip in forty lines: computes a placement by its routes, contexts, landing zones and instructions, without noise."""
+"""A chip in a page: computes a placement by its routes, contexts, landing zones and instructions, without noise."""
 
 import numpy as np
 

@@ -1,6 +1,7 @@
 """Placements: nothing lost, nothing twice, nothing overlapping, and the same function as the network."""
 
 import dataclasses
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,7 @@ GEOMETRIES = [preset("tiny"), preset("small"), preset("demo"), WIDE,
 def network(sizes, seed=0, relu=True, zero=()):
     rng = np.random.default_rng(seed)
     layers = []
-    for k, (inputs, outputs) in enumerate(zip(sizes, sizes[1:], strict=False)):
+    for k, (inputs, outputs) in enumerate(itertools.pairwise(sizes)):
         weight = rng.standard_normal((outputs, inputs)) * inputs**-0.5 * rng.uniform(0.2, 1, (outputs, 1))
         weight[[c for c in zero if c < outputs]] = 0
         last = k == len(sizes) - 2
@@ -153,22 +154,23 @@ def check(placement, net):
 
 
 @settings(max_examples=80, deadline=None)
-@given(geometry=st.sampled_from(GEOMETRIES), sizes=st.lists(st.integers(1, 40), min_size=2, max_size=4),
+@given(case=st.sampled_from(GEOMETRIES).flatmap(lambda geometry: st.tuples(
+           st.just(geometry), st.lists(st.integers(1, 2 * geometry.columns), min_size=2, max_size=4))),
        seed=st.integers(0, 1000), relu=st.booleans(), zero=st.lists(st.integers(0, 20), max_size=2))
-def test_random_networks(geometry, sizes, seed, relu, zero):
+def test_random_networks(case, seed, relu, zero):
+    geometry, sizes = case
     net = network(sizes, seed, relu, zero)
     x = inputs(40, sizes[0], seed)
     try:
         placement = compile_network(net, geometry, x)
-    except CapacityError as error:
-        assert "needs" in str(error) or "divide" in str(error)
+    except CapacityError:
         return
     check(placement, net)
     expected = net.forward(x)
     largest = np.abs(expected).max() + 1e-9
     for slot in (0, 1):
         found = run(placement, x, exact=False, slot=slot)
-        assert np.abs(found - expected).max() < 0.01 * largest
+        assert np.abs(found - expected).max() < 0.004 * largest
 
 
 @pytest.mark.parametrize("sizes", [(20, 11, 5), (100, 30), (33, 17, 18, 10)])
@@ -187,7 +189,7 @@ def test_demo_fits(demo):
         (7, 112, ((0, 64), (64, 64))), (2, 64, ((0, 10),))]
     assert all(tile.unit == tile.column_tile + 1 for tile in demo.tiles if tile.layer == 0)
     assert sorted(tile.unit for tile in demo.tiles if tile.layer == 1) == [1, 2]
-    assert demo.cycles_per_image == demo.lower_bound_cycles == 916
+    assert (demo.cycles_per_image, demo.lower_bound_cycles) == (916, 911)
     assert demo.lane_utilisation > 0.99
     assert len(demo.plan) == 7
 
@@ -237,7 +239,7 @@ def test_save_and_load(demo, tmp_path):
 
 def test_load_refuses_other_geometry(demo, tmp_path):
     demo.save(tmp_path / "demo.npz")
-    with pytest.raises(PlacementError, match="compiled for geometry 'demo' .* not for 'small'"):
+    with pytest.raises(PlacementError, match=r"compiled for geometry 'demo' .* not for 'small'"):
         Placement.load(tmp_path / "demo.npz", preset("small"))
     assert Placement.load(tmp_path / "demo.npz").geometry == preset("demo")
 
