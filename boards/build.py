@@ -147,7 +147,7 @@ def build(name: str, *, seeds: Sequence[int] = SEEDS, directory: str | Path | No
     platform = write_design(target, top, place, stem)
 
     progress("synthesis")
-    synthesise(place, stem)
+    synthesise(place, stem, target.lut_ram_words)
     block_ram = by_component(place / f"{stem}.ram.txt")
     multipliers = by_component(place / f"{stem}.mult.txt")
 
@@ -187,13 +187,15 @@ def write_design(target: Board, top: Any, place: Path, stem: str) -> Any:
     return platform
 
 
-def synthesise(place: Path, stem: str) -> None:
+def synthesise(place: Path, stem: str, lut_ram_words: int = 0) -> None:
     """Map the design to the primitives of the family, and list those that are scarce, by name."""
     log = place / f"{stem}.yosys.log"
     log.unlink(missing_ok=True)
     run_yosys([
         f"read_rtlil {stem}.il",
-        f"synth_ecp5 -top {stem}",
+        f"synth_ecp5 -top {stem} -run begin:map_ram",
+        f'setattr -set ram_style "distributed" t:$mem_v2 r:SIZE<={lut_ram_words} %i',
+        f"synth_ecp5 -top {stem} -run map_ram:",
         f"tee -q -o {stem}.ram.txt select -list t:DP16KD t:PDPW16KD",
         f"tee -q -o {stem}.mult.txt select -list t:MULT18X18D",
         f"tee -q -o {stem}.stat.txt stat",

@@ -36,6 +36,9 @@ class Board:
         What the chip runs at.
     baud : int
         Of the serial line.
+    lut_ram_words : int
+        Memories of at most so many words go to LUTs: to be raised where block RAM is scarcer than LUTs. 0 leaves the
+        choice to synthesis.
     """
 
     name: str
@@ -43,6 +46,7 @@ class Board:
     geometry: Geometry
     clock_hz: float
     baud: int = 3_000_000
+    lut_ram_words: int = 0
 
     def make_platform(self) -> Any:
         """Return a new platform: it can build one design only."""
@@ -54,7 +58,8 @@ class Board:
 BOARDS = {
     entry.name: entry
     for entry in (
-        Board(name="ulx3s-85f", platform="ULX3S_85F_Platform", geometry=preset("demo"), clock_hz=50e6),
+        Board(name="ulx3s-85f", platform="ULX3S_85F_Platform", geometry=preset("demo"), clock_hz=50e6,
+              lut_ram_words=64),
         Board(name="ulx3s-45f", platform="ULX3S_45F_Platform", geometry=preset("board-small"), clock_hz=50e6),
         Board(name="ulx3s-12f", platform="ULX3S_12F_Platform", geometry=preset("board-small"), clock_hz=50e6),
     )

@@ -60,7 +60,7 @@ class BusDecoder(wiring.Component):
         response = Signal(32, reset_less=True)
         chosen = [Signal(name=f"chosen{k}") for k in range(self.targets)]
         m.d.comb += self.i.response.payload.eq(response)
-        for target, mine in zip(self.o, chosen, strict=True):
+        for target in self.o:
             m.d.comb += target.request.payload.eq(request)
 
         with m.FSM():

@@ -99,7 +99,8 @@ class Executor(wiring.Component):
     def _header(self, m, regs, session):
         with m.State("Header"):
             m.d.comb += [
-                self.i.ready.eq(1), session.is_first.eq(regs.count == 0), session.feed.eq(self.i.valid & session.is_first),
+                self.i.ready.eq(1), session.is_first.eq(regs.count == 0),
+                session.feed.eq(self.i.valid & session.is_first),
             ]
             with m.If(self.i.valid):
                 m.d.sync += [
@@ -250,7 +251,10 @@ class Executor(wiring.Component):
                 result.ready.eq(1), self.store.valid.eq(result.valid), self.store.payload.byte.eq(result.payload.byte),
             ]
             with m.If(result.valid):
-                m.d.sync += [self.store.payload.index.eq(self.store.payload.index + 1), reply.length.eq(reply.length + 1)]
+                m.d.sync += [
+                    self.store.payload.index.eq(self.store.payload.index + 1),
+                    reply.length.eq(reply.length + 1),
+                ]
                 with m.If(result.payload.last):
                     m.d.sync += regs.partial.eq(0)
                     m.next = "Finish"

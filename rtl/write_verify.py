@@ -306,7 +306,7 @@ class WriteVerify(wiring.Component):
         for k in (4, 5):
             negate = register(m, negate, f"negate_{k}")
         product = register(m, Mux(negate, -product, product), "product_6")
-        # An expected sum is a rounded magnitude with a sign: half a unit less makes floor round a negative tie away from 0.
+        # An expected sum is a rounded magnitude with a sign: a negative tie is rounded away from 0 too.
         expected = (product + (1 << 15) - register(m, negate, "negate_6")) >> 16
         rounded = register(m, Mux(kind == _Pass.EXPECT, expected,
                                   Mux(kind == _Pass.FIRST, round_shift(product, 15), round_shift(product, 8))),

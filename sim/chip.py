@@ -77,7 +77,7 @@ class Chip:
         if not self._sent:
             return
         sent, self._sent = self._sent, []
-        activations = np.frombuffer(b"".join(item[2] for item in sent), np.int8).reshape(len(sent), -1)
+        activations = np.frombuffer(b"".join(item[2] for item in sent), np.int8).reshape(len(sent), -1).astype(np.int64)
         elements, times = self.infer(np.array([item[0] for item in sent], np.int64),
                                      np.array([item[1] for item in sent], np.int64), activations)
         for (event, _, _), time, row in zip(sent, times.tolist(), elements.astype("<i4"), strict=True):

@@ -69,7 +69,7 @@ def dense(count: int, rng: np.random.Generator) -> Setup:
 
 
 def patches(count: int, rng: np.random.Generator) -> Setup:
-    """All 3 x 3 patches, stride 1, of a 4 x 5 x 4 feature map, channels last: one instruction and message a position."""
+    """All 3 x 3 patches, stride 1, of a 4 x 5 x 4 feature map, channels last: an instruction and message each."""
     height, width, channels = 4, 5, W
     maps = rng.integers(-127, 128, (count, height, width, channels))
     positions = [(y, x) for y in range(height - 2) for x in range(width - 2)]

@@ -39,7 +39,10 @@ async def put_bytes(ctx, stream, payload: bytes, rng: random.Random | None) -> N
 
 async def get_bytes(ctx, stream, more: Callable[[], bool], quiet: int,
                     rng: random.Random | None, share: float = 0.7) -> tuple[bytes, list[int]]:
-    """Take bytes, with a random generator in a `share` of the clocks, until, with no `more` going in, none comes for `quiet` clocks; return them and the clock of each."""
+    """Take bytes until, with no `more` going in, none comes for `quiet` clocks; return them and the clock of each.
+
+    With a random generator, only in a `share` of the clocks.
+    """
     taken, clocks, clock, last = bytearray(), [], 0, 0
     while more() or clock - last < quiet:
         ctx.set(stream.ready, 1 if rng is None else rng.random() < share)

@@ -36,7 +36,8 @@ def receive(sequence: int) -> bytes:
     return frame(Opcode.RECEIVE, sequence, b"")
 
 
-def both(received: bytes, *, seed: int | None = None, share: float | None = None, **device) -> list[tuple[int, int, bytes]]:
+def both(received: bytes, *, seed: int | None = None, share: float | None = None,
+         **device) -> list[tuple[int, int, bytes]]:
     """Return the replies to `received`, after checking that RTL and twin agree in all they answered and did."""
     real, model = FakeDevice(**device), FakeDevice(**device)
     answered, _ = run_link(GEOMETRY, real, received, seed=seed, share=share)

@@ -3,7 +3,7 @@ import pytest
 from amaranth.sim import Simulator
 
 from rtl.uart import UartReceiver, UartTransmitter
-from tests.rtl.link_bench import get_bytes, put_bytes
+from tests.rtl.link_bench import put_bytes
 
 CLOCK = 48e6
 RATIOS = [(48e6, 3e6), (25e6, 3e6), (50e6, 3e6), (48e6, 4e6), (12e6, 115200)]
@@ -41,7 +41,7 @@ def drive(clock: float, baud: float, bits: list[int], stretch: float) -> bytes:
     return bytes(taken)
 
 
-@pytest.mark.parametrize("clock, baud", RATIOS)
+@pytest.mark.parametrize(("clock", "baud"), RATIOS)
 @pytest.mark.parametrize("stretch", [0.98, 1.0, 1.02])
 def test_receiver_takes_bits_two_percent_off(clock, baud, stretch):
     sent = bytes([0x55, 0x00, 0xFF, 0xA7, 0x01, 0x80])
@@ -92,7 +92,7 @@ def test_receiver_keeps_the_byte_that_waits():
     simulator.run()
 
 
-@pytest.mark.parametrize("clock, baud", RATIOS[:4])
+@pytest.mark.parametrize(("clock", "baud"), RATIOS[:4])
 def test_transmitter_timing_and_bits(clock, baud):
     dut = UartTransmitter(clock=clock, baud=baud)
     sent, bit, seen = bytes([0x00, 0xFF, 0x55, 0x9C]), clock / baud, []
@@ -119,8 +119,8 @@ def test_transmitter_timing_and_bits(clock, baud):
         start = round(begin + 9.5 * bit)
 
 
-@pytest.mark.parametrize("clock, baud", [(10e6, 3e6), (48e6, 0), (48e6, -1)])
+@pytest.mark.parametrize(("clock", "baud"), [(10e6, 3e6), (48e6, 0), (48e6, -1)])
 def test_rates_that_cannot_work_are_refused(clock, baud):
     for kind in (UartReceiver, UartTransmitter):
-        with pytest.raises(ValueError, match="clock .* must be at least 6 times baud"):
+        with pytest.raises(ValueError, match=r"clock .* must be at least 6 times baud"):
             kind(clock=clock, baud=baud)
