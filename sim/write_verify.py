@@ -69,7 +69,7 @@ class WriteVerify:
         """Program `rows` to net `targets` (len(rows), columns), g16, signed."""
         devices = self.geometry.devices
         magnitude = np.minimum(np.abs(targets), ERROR_MAX)
-        expected = round_shift(np.where(targets < 0, -magnitude, magnitude) * settings["counts_per_g"], 16)
+        expected = np.where(targets < 0, -1, 1) * round_shift(magnitude * settings["counts_per_g"], 16)
         pulse(rows, np.ones((*targets.shape, devices), bool), np.zeros_like(targets), 0)
         loop = _Loop(rows, expected, np.zeros_like(targets), np.full_like(targets, devices),
                      np.zeros(targets.shape, bool))
