@@ -303,7 +303,7 @@ class Device:
             If the shape does not fit or a value is not finite; nothing is sent then.
         """
         codes, _ = self.infer_codes(x, progress=progress)
-        return codes * self._placed().output_scale
+        return np.asarray(codes * self._placed().output_scale, np.float64)
 
     def infer_codes(self, x: Any, *, progress: Progress = _silent) -> tuple[Ints, Ints]:
         """Return the outputs as the chip gives them, integers (N, outputs), and their target times (N,) in ps."""
@@ -359,7 +359,7 @@ class Device:
             if tile.layer == number:
                 used = min(tile.columns, layer.outputs - tile.first_column)
                 sums[:, tile.first_column:tile.first_column + used] += elements[:, :used]
-        return sums * layer.unit
+        return np.asarray(sums * layer.unit, np.float64)
 
     def _vectors_of(self, x: Any) -> tuple[Ints, Ints]:
         """Return activations in the order of the plan, and the events of as many new vectors."""

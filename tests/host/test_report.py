@@ -107,8 +107,9 @@ def test_effects_that_are_off_are_not_modelled():
 
 def test_numbers_for_json(result):
     values = result.as_dict()
-    for key in ("accuracy_float", "accuracy_fresh", "accuracy_fresh_sigma", "accuracy_by_age",
-                "layers_by_age", "images", "bit_exact", "write_verify", "cycles_per_image", "lower_bound_cycles", "mac_per_cycle", "lanes"):
+    for key in ("accuracy_float", "accuracy_fresh", "accuracy_fresh_sigma", "accuracy_by_age", "layers_by_age",
+                "images", "bit_exact", "write_verify", "cycles_per_image", "lower_bound_cycles", "mac_per_cycle",
+                "lanes"):
         assert key in values
     assert values["bit_exact"]["compared_integers"] == 203_904
     assert values["bit_exact"]["differing"] == 0
