@@ -194,7 +194,7 @@ def synthesise(place: Path, stem: str, lut_ram_words: int = 0) -> None:
     run_yosys([
         f"read_rtlil {stem}.il",
         f"synth_ecp5 -top {stem} -run begin:map_ram",
-        f'setattr -set ram_style "distributed" t:$mem_v2 r:SIZE<={lut_ram_words} %i',
+        f'setattr -set ram_style "distributed" t:$mem_v2 r:SIZE<={lut_ram_words} %i r:WR_PORTS>0 %i',
         f"synth_ecp5 -top {stem} -run map_ram:",
         f"tee -q -o {stem}.ram.txt select -list t:DP16KD t:PDPW16KD",
         f"tee -q -o {stem}.mult.txt select -list t:MULT18X18D",

@@ -156,7 +156,7 @@ def accuracy_over_time(points: Sequence[AccuracyAtAge], exact: float, t0: float)
         axis.set_title("Accuracy, %: mean, spread and each programming")
         axis.legend(loc="lower left")
 
-    return _picture(7.2, 3.4, draw)
+    return _picture(6.2, 3.5, draw)
 
 
 def adc_histogram(codes: Any, clips: float) -> bytes:
@@ -175,7 +175,7 @@ def adc_histogram(codes: Any, clips: float) -> bytes:
         axis.set_ylabel("conversions")
         axis.grid(axis="x", visible=False)
 
-    return _picture(7.2, 3.4, draw)
+    return _picture(6.2, 3.5, draw)
 
 
 def digits_with_answers(pictures: Pictures) -> bytes:

@@ -1,6 +1,7 @@
 """What comes in from files and from the command line: data sets, networks, ages; checked, and refused by name."""
 
 import dataclasses
+import io
 import math
 import re
 import zipfile
@@ -78,10 +79,10 @@ def load_data(name: str, *, images: int | None = None) -> Data:
 
 def _load_file(path: Path) -> Data:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if not hasattr(file, "files"):
-                raise BitlineError(f"{path} is one array, not an .npz file with x")
-            arrays = {key: file[key] for key in file.files}
+        file = np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
+        if not isinstance(file, np.lib.npyio.NpzFile):
+            raise BitlineError(f"{path} is one array, not an .npz file with x")
+        arrays = {key: file[key] for key in file.files}
     except FileNotFoundError:
         raise BitlineError(f"{path} does not exist") from None
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:

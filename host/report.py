@@ -117,9 +117,14 @@ def _figure(figures: dict[str, bytes], name: str, caption: str = "") -> str:
 
 
 def _layer_table(result: DemoResult) -> str:
-    rows = [(age_name(p.seconds), p.layer, "yes" if p.compensated else "no", f"{p.gain:.3f}", f"{p.relative_error:.1%}",
-             f"{p.error_after_gain:.1%}") for p in result.layers_by_age]
-    return _table(("age", "layer", "compensated", "gain", "relative error", "without the common factor"), rows)
+    found = {(p.seconds, p.layer, p.compensated): p for p in result.layers_by_age}
+    rows = []
+    for seconds, layer in dict.fromkeys((p.seconds, p.layer) for p in result.layers_by_age):
+        plain, compensated = (found.get((seconds, layer, kind)) for kind in (False, True))
+        cells = [(f"{p.gain:.3f}", f"{p.relative_error:.1%}") if p else ("", "") for p in (plain, compensated)]
+        rest = f"{plain.error_after_gain:.1%}" if plain else ""
+        rows.append((age_name(seconds), layer, *cells[0], rest, *cells[1]))
+    return _table(("age", "layer", "gain", "error", "without the common factor", "compensated: gain", "error"), rows)
 
 
 def _accuracy_table(result: DemoResult) -> str:
@@ -133,8 +138,10 @@ def _speed_table(result: DemoResult) -> str:
     rows = [("multiplications an image", f"{result.macs:,}"), ("lanes", f"{result.lanes}"),
             ("cycles an image, expected", f"{result.cycles_per_image:,}"),
             ("cycles an image, lower bound", f"{result.lower_bound_cycles:,}")]
-    if result.measured_cycles_per_image:
-        rows.append(("cycles an image, measured on the RTL, link included", f"{result.measured_cycles_per_image:,.0f}"))
+    if result.busy_cycles_per_image:
+        rows.append(("cycles an engine of the RTL computed", f"{result.busy_cycles_per_image:,.0f}"))
+    if result.streaming_cycles_per_image:
+        rows.append(("cycles an image through the RTL's link", f"{result.streaming_cycles_per_image:,.0f}"))
     rows += [(f"images a second of {name}", f"{value:,.0f}") for name, value in result.images_per_second.items()]
     return _table(("speed", ""), rows)
 

@@ -1,0 +1,181 @@
+"""Commands: what they print and write, and that bad input is one sentence, an exit code and nothing else."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from typer.testing import CliRunner
+
+from host.cli import app
+from host.placement import Placement
+from tests.host.small import SIZES, save_onnx, vectors
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def bitline(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A network, data with labels, and a directory."""
+    directory = tmp_path_factory.mktemp("cli")
+    save_onnx(directory / "net.onnx")
+    np.savez(directory / "data.npz", x=vectors(), y=np.arange(len(vectors())) % SIZES[-1])
+    return directory
+
+
+def test_compile_then_run(files, tmp_path):
+    placed = tmp_path / "placed.npz"
+    made = bitline("compile", files / "net.onnx", "--data", files / "data.npz", "--geometry", "small",
+                   "--output", placed, "--json", tmp_path / "compile.json")
+    assert made.exit_code == 0, made.stderr
+    assert "layer0" in made.stdout
+    values = json.loads((tmp_path / "compile.json").read_text())
+    assert values["geometry"] == "small"
+    assert [layer["outputs"] for layer in values["layers"]] == list(SIZES[1:])
+    assert Placement.load(placed).geometry.name == "small"
+
+    runs = []
+    for network in (placed, files / "net.onnx"):
+        ran = bitline("run", network, "--data", files / "data.npz", "--device", "model:small", "--age", "1day",
+                      "--compensate", "global", "--json", "-")
+        assert ran.exit_code == 0, ran.stderr
+        values = json.loads(ran.stdout)  # nothing but JSON on standard output
+        runs.append(values["answers"])
+        assert values["images"] == 40
+        assert values["age_seconds"] == 86400
+        assert 0 <= values["accuracy"] <= 1
+        assert values["counters"]["port.sent"] == 40
+        assert "accuracy" in ran.stderr
+    assert runs[0] == runs[1]
+
+
+def test_seeds_change_results_and_are_repeatable(files):
+    logits = [json.loads(bitline("run", files / "net.onnx", "--data", files / "data.npz", "--device", "model:small",
+                                 "--seed", seed, "--json", "-").stdout)["logits"] for seed in (1, 1, 2)]
+    assert logits[0] == logits[1]
+    assert logits[0] != logits[2]
+
+
+def test_verify_counts_nothing(files):
+    ran = bitline("verify", files / "net.onnx", "--data", files / "data.npz", "--device", "model:small", "--against",
+                  "model:small", "--images", 4, "--age", "1h")
+    assert ran.exit_code == 0
+    assert ran.stdout.rstrip().endswith("differing integers: 0")
+
+
+def test_verify_tells_differences(files):
+    ran = bitline("verify", files / "net.onnx", "--data", files / "data.npz", "--device", "model:small",
+                  "--against", "model:pairs", "--images", 4)
+    assert ran.exit_code == 2
+    assert "cannot agree" in ran.stderr
+
+
+def test_selftest(tmp_path):
+    ran = bitline("selftest", "model:tiny", "--json", tmp_path / "s.json")
+    assert ran.exit_code == 0
+    assert json.loads((tmp_path / "s.json").read_text())["failures"] == []
+
+
+def test_listings():
+    assert "model:" in bitline("devices").stdout
+    assert "board-small" in bitline("devices", "--json", "-").stdout
+    registers = json.loads(bitline("regs", "--json", "-").stdout)
+    assert {"unit": "engine", "region": "REGISTERS", "name": "seed"}.items() <= registers[4].items()
+    values = json.loads(bitline("regs", "model:tiny", "--json", "-").stdout)
+    assert {"unit": "port 0", "name": "registers.window", "value": 1}.items() <= values[0].items()
+    assert json.loads(bitline("info", "model:tiny", "--json", "-").stdout)["geometry"]["rows"] == 8
+    assert "demo" in bitline("--help").stdout
+
+
+def test_demo_of_few_digits(tmp_path):
+    ran = bitline("demo", "--output", tmp_path / "page", "--images", 30, "--programmings", 2, "--sim-images", 0,
+                  "--json", tmp_path / "demo.json")
+    assert ran.exit_code == 0, ran.stderr
+    values = json.loads((tmp_path / "demo.json").read_text())
+    assert values["accuracy_float"] > 0.85
+    assert values["programmings"] == 2
+    assert values["bit_exact"] is None
+    assert 2 < values["write_verify"]["error_rms_percent_of_gmax"] < 6
+    assert values["write_verify"]["devices"] == 2 * 101_632
+    by = {(p["layer"], p["seconds"], p["compensated"]): p["gain"] for p in values["layers_by_age"]}
+    assert by["hidden", 365 * 86400.0, False] < 0.6
+    assert 0.95 < by["hidden", 365 * 86400.0, True] < 1.05
+    assert (tmp_path / "page" / "index.html").exists()
+    assert str(tmp_path / "page" / "index.html") in ran.stdout
+
+
+def refused(ran, *words):
+    assert ran.exit_code == 2
+    assert ran.stdout == ""
+    lines = [line for line in ran.stderr.splitlines() if line.startswith("bitline: ")]
+    assert len(lines) == 1
+    for word in words:
+        assert word in lines[0]
+    assert "Traceback" not in ran.stderr
+
+
+@pytest.mark.parametrize(("arguments", "words"), [
+    (("run", "missing.onnx", "--data", "DATA"), ("missing.onnx", "does not exist")),
+    (("run", "NET", "--data", "missing.npz"), ("missing.npz", "does not exist")),
+    (("run", "NET", "--data", "DATA", "--technology", "tape"), ("tape", "pcm")),
+    (("run", "NET", "--data", "DATA", "--device", "usb:1"), ("usb:1",)),
+    (("run", "NET", "--data", "DATA", "--device", "model:huge"), ("huge",)),
+    (("run", "NET", "--data", "DATA", "--device", "serial:/dev/not-there"), ("/dev/not-there",)),
+    (("run", "NET", "--data", "DATA", "--device", "tcp:127.0.0.1:1"), ("127.0.0.1:1",)),
+    (("run", "NET", "--data", "DATA", "--device", "model:tiny"), ("",)),
+    (("run", "NET", "--data", "DATA", "--age", "old"), ("'old'",)),
+    (("run", "NET", "--data", "DATA", "--age", "-5"), ("'-5'",)),
+    (("run", "NET", "--data", "DATA", "--compensate", "local"), ("local",)),
+    (("run", "NET", "--data", "DATA", "--images", "41"), ("41",)),
+    (("run", "NET", "--data", "mnist"), ("784", "20")),
+    (("run", "CONV", "--data", "DATA"), ("conv1", "Conv")),
+    (("run", "NET", "--data", "NAN"), ("x[1]", "NaN")),
+    (("run", "NET", "--data", "DATA", "--json", "/no/such/place.json"), ("/no/such",)),
+    (("run", "PLACED", "--data", "DATA", "--device", "model:demo"), ("small",)),
+    (("compile", "NET", "--geometry", "huge"), ("huge",)),
+    (("compile", "DATA"), ("placement already",)),
+    (("compile", "GARBAGE"), ("garbage.onnx",)),
+    (("verify", "NET", "--data", "DATA", "--against", "model:tiny", "--device", "model:small"), ("cannot agree",)),
+    (("demo", "--technology", "tape"), ("tape",)),
+    (("flash", "ulx3s-99f"), ("ulx3s-99f",)),
+    (("build", "ulx3s-99f"), ("ulx3s-99f",)),
+    (("info", "model:nano"), ("nano",)),
+    (("regs", "--geometry", "nano"), ("nano",)),
+    (("serve", "model:nano"), ("nano",)),
+    (("selftest", "tcp:127.0.0.1:1"), ("127.0.0.1:1",)),
+])
+def test_bad_input_is_one_sentence(arguments, words, files, tmp_path):
+    save_onnx(tmp_path / "conv.onnx", node=onnx.helper.make_node("Conv", ["x", "w0"], ["c"], "conv1"))
+    (tmp_path / "garbage.onnx").write_bytes(b"\x08nothing")
+    x = vectors().copy()
+    x[1, 3] = np.nan
+    np.savez(tmp_path / "nan.npz", x=x)
+    if "PLACED" in arguments:
+        bitline("compile", files / "net.onnx", "--geometry", "small", "--output", tmp_path / "placed.npz")
+    names = {"NET": files / "net.onnx", "DATA": files / "data.npz", "CONV": tmp_path / "conv.onnx",
+             "NAN": tmp_path / "nan.npz", "GARBAGE": tmp_path / "garbage.onnx", "PLACED": tmp_path / "placed.npz"}
+    refused(bitline(*(names.get(argument, argument) for argument in arguments)), *words)
+
+
+@pytest.mark.parametrize("arguments", [("run",), ("fly",), ("run", "x", "--sped"), ("demo", "--images", "0"),
+                                       ("demo", "--seed", "-1")])
+def test_wrong_usage(arguments):
+    ran = bitline(*arguments)
+    assert ran.exit_code == 2
+    assert "Traceback" not in ran.stderr
+
+
+def test_no_gateware_for_the_model(files):
+    code = ("import sys; from host.cli import main; sys.argv = ['bitline', 'run', sys.argv[1], '--data', sys.argv[2], "
+            "'--device', 'model:small']\n"
+            "try: main()\nexcept SystemExit as end: assert not end.code, end.code\n"
+            "assert not {'amaranth', 'boards', 'matplotlib'} & set(sys.modules), 'too much was imported'")
+    subprocess.run([sys.executable, "-c", code, files / "net.onnx", files / "data.npz"], cwd=ROOT, check=True,
+                   timeout=60, capture_output=True)
