@@ -147,7 +147,7 @@ def build(name: str, *, seeds: Sequence[int] = SEEDS, directory: str | Path | No
     platform = write_design(target, top, place, stem)
 
     progress("synthesis")
-    synthesise(place, stem, target.lut_ram_words)
+    synthesise(place, stem, target)
     block_ram = by_component(place / f"{stem}.ram.txt")
     multipliers = by_component(place / f"{stem}.mult.txt")
 
@@ -187,14 +187,21 @@ def write_design(target: Board, top: Any, place: Path, stem: str) -> Any:
     return platform
 
 
-def synthesise(place: Path, stem: str, lut_ram_words: int = 0) -> None:
+def synthesise(place: Path, stem: str, target: Board | None = None) -> None:
     """Map the design to the primitives of the family, and list those that are scarce, by name."""
+    styles = []
+    if target and target.lut_ram_words:
+        styles.append(f'setattr -set ram_style "distributed" t:$mem_v2 r:SIZE<={target.lut_ram_words} %i '
+                      "r:WR_PORTS>0 %i")
+    if target and target.block_ram_words:
+        styles.append(f'setattr -set ram_style "block" t:$mem_v2 r:SIZE>={target.block_ram_words} %i r:WIDTH>=16 %i '
+                      "r:RD_PORTS=1 %i r:RD_CLK_ENABLE=1 %i")
     log = place / f"{stem}.yosys.log"
     log.unlink(missing_ok=True)
     run_yosys([
         f"read_rtlil {stem}.il",
         f"synth_ecp5 -top {stem} -run begin:map_ram",
-        f'setattr -set ram_style "distributed" t:$mem_v2 r:SIZE<={lut_ram_words} %i r:WR_PORTS>0 %i',
+        *styles,
         f"synth_ecp5 -top {stem} -run map_ram:",
         f"tee -q -o {stem}.ram.txt select -list t:DP16KD t:PDPW16KD",
         f"tee -q -o {stem}.mult.txt select -list t:MULT18X18D",

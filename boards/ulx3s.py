@@ -37,8 +37,10 @@ class Board:
     baud : int
         Of the serial line.
     lut_ram_words : int
-        Memories of at most so many words go to LUTs: to be raised where block RAM is scarcer than LUTs. 0 leaves the
-        choice to synthesis.
+        Memories of at most so many words go to LUTs, where block RAM is scarcer than they; 0: synthesis chooses.
+    block_ram_words : int
+        Memories of at least so many words, at least 16 bits wide and with one reader, go to block RAM, where LUTs are
+        scarcer than it; 0: synthesis chooses.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Board:
     clock_hz: float
     baud: int = 3_000_000
     lut_ram_words: int = 0
+    block_ram_words: int = 0
 
     def make_platform(self) -> Any:
         """Return a new platform: it can build one design only."""
@@ -61,7 +64,8 @@ BOARDS = {
         Board(name="ulx3s-85f", platform="ULX3S_85F_Platform", geometry=preset("demo"), clock_hz=50e6,
               lut_ram_words=64),
         Board(name="ulx3s-45f", platform="ULX3S_45F_Platform", geometry=preset("board-small"), clock_hz=50e6),
-        Board(name="ulx3s-12f", platform="ULX3S_12F_Platform", geometry=preset("board-small"), clock_hz=50e6),
+        Board(name="ulx3s-12f", platform="ULX3S_12F_Platform", geometry=preset("board-small"), clock_hz=50e6,
+              block_ram_words=16),
     )
 }
 """Boards by name."""
