@@ -18,7 +18,7 @@ from rtl.params.registers import register
 from sim.chip import Chip
 from sim.fixed import Ints
 
-__all__ = ["Backend", "Landing", "LinkBackend", "LinkLike", "ModelBackend", "Report"]
+__all__ = ["Backend", "Job", "Landing", "LinkBackend", "LinkLike", "ModelBackend", "Report"]
 
 Report = Callable[[int], None]
 """Told how many more items are done."""
@@ -37,8 +37,29 @@ class Landing:
 WRITE_WORDS = 256
 """Words of one WRITE: long enough that its header does not count, short enough that two are under way."""
 
+_CONTEXT = register("engine", EngineRegion.REGISTERS, "context").offset
+assert register("engine", EngineRegion.REGISTERS, "row").offset == _CONTEXT + 1
+
 _VECTOR_HEAD = struct.Struct("<IIH")  # event, and target time as low word and high half-word
 assert _VECTOR_HEAD.size == VECTOR_BYTES
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Job:
+    """A context to write-verify to `targets` (rows, columns), g16."""
+
+    unit: int
+    context: int
+    targets: Ints
+
+
+@dataclasses.dataclass(frozen=True)
+class _RowUnderWay:
+    """Requests of one row of one job that have not been answered."""
+
+    job: int
+    writes: list[Any]
+    reads: list[Any]
 
 
 class Backend(Protocol):
@@ -52,8 +73,8 @@ class Backend(Protocol):
     def write(self, unit: int, region: int, offset: int, values: Sequence[int] | Ints) -> None:
         """Write words from `offset` on."""
 
-    def program_rows(self, unit: int, context: int, targets: Ints, report: Report) -> Ints:
-        """Write-verify all rows of a context to `targets` (rows, columns), g16; return their OUTCOMES."""
+    def program(self, jobs: Sequence[Job], report: Report) -> list[Ints]:
+        """Write-verify all rows of contexts of different engines; return the OUTCOMES (rows, columns) of each."""
 
     def infer(self, events: Ints, times: Ints, activations: Ints, report: Report) -> tuple[Ints, Ints]:
         """Return (elements (N, M), times (N,)) of vectors (N, inputs) with their events and times (ps)."""
@@ -85,10 +106,13 @@ class ModelBackend:
         for k, value in enumerate(np.asarray(values, np.int64).tolist()):
             self.chip.write(unit, region, offset + k, value & 0xFFFFFFFF)
 
-    def program_rows(self, unit: int, context: int, targets: Ints, report: Report) -> Ints:
-        """Write-verify all rows of a context at once, which is the same as row by row."""
-        outcomes = self.chip.cores[unit - 1].program_rows(context, np.arange(len(targets)), targets)
-        report(len(targets))
+    def program(self, jobs: Sequence[Job], report: Report) -> list[Ints]:
+        """Write-verify all rows of each context at once, which is the same as row by row."""
+        outcomes = []
+        for job in jobs:
+            core = self.chip.cores[job.unit - 1]
+            outcomes.append(core.program_rows(job.context, np.arange(len(job.targets)), job.targets))
+            report(len(job.targets))
         return outcomes
 
     def infer(self, events: Ints, times: Ints, activations: Ints, report: Report) -> tuple[Ints, Ints]:
@@ -152,34 +176,42 @@ class LinkBackend:
         for ticket in self._write(unit, region, offset, values):
             self.link.result(ticket)
 
-    def program_rows(self, unit: int, context: int, targets: Ints, report: Report) -> Ints:
-        """Write-verify the rows one after another; the next row's targets travel while one is programmed."""
-        first = register("engine", EngineRegion.REGISTERS, "context").offset
-        self.write(unit, EngineRegion.REGISTERS, first, [context])
-        outcomes: list[Ints] = []
-        under_way: deque[tuple[list[Any], list[Any]]] = deque()
+    def program(self, jobs: Sequence[Job], report: Report) -> list[Ints]:
+        """Write-verify row by row: engines work side by side, and the next rows' targets travel meanwhile."""
+        for job in jobs:
+            self.write(job.unit, EngineRegion.REGISTERS, _CONTEXT, [job.context])
+        outcomes: list[list[Ints]] = [[] for _ in jobs]
+        under_way: deque[_RowUnderWay] = deque()
 
         def finish() -> None:
-            writes, reads = under_way.popleft()
-            for ticket in writes:
+            row = under_way.popleft()
+            for ticket in row.writes:
                 self.link.result(ticket)
-            outcomes.append(np.concatenate([self._words(ticket) for ticket in reads]))
+            outcomes[row.job].append(np.concatenate([self._words(ticket) for ticket in row.reads]))
             report(1)
 
-        for row, wanted in enumerate(targets):
-            writes = [
-                *self._write(unit, EngineRegion.TARGETS, 0, wanted),
-                *self._write(unit, EngineRegion.REGISTERS, first + 1, [row]),
-                *self._write(unit, EngineRegion.REGISTERS, 0, [EngineOperation.PROGRAM]),
-            ]
-            reads = [self._read(unit, EngineRegion.OUTCOMES, k, min(READ_WORDS, len(wanted) - k))
-                     for k in range(0, len(wanted), READ_WORDS)]
-            under_way.append((writes, reads))
-            if len(under_way) > 1:
+        for row in range(max(len(job.targets) for job in jobs)):
+            started = [(k, self._start_row(job, row)) for k, job in enumerate(jobs) if row < len(job.targets)]
+            # Reading outcomes waits for the end of the row: it must not keep another engine from its start.
+            for k, writes in started:
+                under_way.append(_RowUnderWay(job=k, writes=writes, reads=self._read_outcomes(jobs[k])))
+            while len(under_way) > len(started):
                 finish()
         while under_way:
             finish()
-        return np.array(outcomes, np.int64)
+        return [np.array(rows, np.int64) for rows in outcomes]
+
+    def _start_row(self, job: Job, row: int) -> list[Any]:
+        return [
+            *self._write(job.unit, EngineRegion.TARGETS, 0, job.targets[row]),
+            *self._write(job.unit, EngineRegion.REGISTERS, _CONTEXT + 1, [row]),
+            *self._write(job.unit, EngineRegion.REGISTERS, 0, [EngineOperation.PROGRAM]),
+        ]
+
+    def _read_outcomes(self, job: Job) -> list[Any]:
+        columns = job.targets.shape[1]
+        return [self._read(job.unit, EngineRegion.OUTCOMES, k, min(READ_WORDS, columns - k))
+                for k in range(0, columns, READ_WORDS)]
 
     def infer(self, events: Ints, times: Ints, activations: Ints, report: Report) -> tuple[Ints, Ints]:
         """Return (elements (N, M), times (N,)): vectors are sent as long as the device has room for their results."""

@@ -5,13 +5,14 @@ The same calls serve the numpy model, the verilated RTL and a board, over the re
 
 import math
 from collections.abc import Callable, Iterable, Iterator
+from itertools import zip_longest
 from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from host.backend import Backend, Landing, Report
+from host.backend import Backend, Job, Landing, Report
 from host.errors import BitlineError
 from host.placement import Placement, Tile
 from rtl.params import DigitalRegion, EngineOperation, EngineRegion, PortRegion, Table
@@ -202,7 +203,7 @@ class Device:
     # --- programming and time ---------------------------------------------------------------------------------------
 
     def program(self, technology: Technology, *, progress: Progress = _silent) -> ProgramResult:
-        """Write-verify every tile of the placement, row by row, and make the array fresh (age 0).
+        """Write-verify every tile of the placement, engines side by side, and make the array fresh (age 0).
 
         Each call is a new programming epoch, with new random values.
         """
@@ -219,8 +220,14 @@ class Device:
         self.gains = [1.0] * len(placement.tiles)
         result = ProgramResult()
         report = progress("write-verify", sum(len(tile.targets) for tile in placement.tiles))
+        by_unit = [[tile for tile in placement.tiles if tile.unit == unit] for unit in self._engines()]
+        outcomes: dict[int, Ints] = {}
+        for tiles in zip_longest(*by_unit):
+            side_by_side = [tile for tile in tiles if tile is not None]
+            found = self.backend.program([Job(tile.unit, tile.context, tile.targets) for tile in side_by_side], report)
+            outcomes |= {tile.number: words for tile, words in zip(side_by_side, found, strict=True)}
         for tile in placement.tiles:
-            result.add(tile.targets, self.backend.program_rows(tile.unit, tile.context, tile.targets, report))
+            result.add(tile.targets, outcomes[tile.number])
         self.age_seconds = None
         self.age(0, progress=progress)
         self._reference = self._probe()
