@@ -217,9 +217,9 @@ class LinkBackend:
         """Return (elements (N, M), times (N,)): vectors are sent as long as the device has room for their results."""
         results: list[bytes] = []
         sends: deque[Any] = deque()
-        sent = 0
+        sent, room = 0, 1  # the first result tells how many of them the device can hold
         while len(results) < len(events):
-            while sent < len(events) and sent - len(results) < self.geometry.result_vectors:
+            while sent < len(events) and sent - len(results) < room:
                 time = int(times[sent])
                 head = _VECTOR_HEAD.pack(int(events[sent]), time & 0xFFFFFFFF, time >> 32)
                 sends.append(self.link.submit(Opcode.SEND, head + np.asarray(activations[sent], np.int8).tobytes()))
@@ -229,10 +229,20 @@ class LinkBackend:
             body = self.link.receive()
             if body is not None:
                 results.append(body)
+                room = self._room(len(body))
                 report(1)
         heads = [_VECTOR_HEAD.unpack_from(body) for body in results]
         elements = np.array([np.frombuffer(body, "<i4", offset=VECTOR_BYTES) for body in results], np.int64)
         return elements, np.array([low | high << 32 for _, low, high in heads], np.int64)
+
+    def _room(self, size: int) -> int:
+        """Return how many vectors may be under way whose results have `size` bytes.
+
+        A result that finds no room waits in the mesh, and a SEND behind it waits for the mesh: the RECEIVE that would
+        make room must not stand behind that SEND.
+        """
+        flits = 1 + (size - VECTOR_BYTES) // (4 * self.geometry.transport)
+        return max(1, min(self.geometry.result_vectors, self.geometry.result_words // flits))
 
     def trace(self, events: Ints, times: Ints, activations: Ints, landings: Sequence[Landing],
               earlier: int) -> list[Ints]:

@@ -17,7 +17,7 @@ from host.errors import BitlineError
 from host.link import LinkError
 from host.network import NetworkError
 from host.placement import PlacementError
-from host.urls import DEFAULT_GEOMETRY, DEFAULT_PORT
+from host.urls import DEFAULT_GEOMETRY, DEFAULT_PORT, parse_url
 
 __all__ = ["app", "main"]
 
@@ -186,10 +186,10 @@ def serve(
     from host.serve import PtyDoor, TcpDoor
     from host.serve import serve as run_server
 
-    screen = Screen()
+    screen, geometry = Screen(), parse_url(device).geometry.name
     channel = open_channel(device, progress=screen.tell)
     door = PtyDoor(link) if pty else TcpDoor(host, port)
-    run_server(channel, door, screen.say)
+    run_server(channel, door, lambda url: screen.say(f"{url}?geometry={geometry}"))
 
 
 @command

@@ -3,6 +3,7 @@
 The same calls serve the numpy model, the verilated RTL and a board, over the register map alone.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from itertools import zip_longest
 from types import TracebackType
@@ -384,9 +385,9 @@ class Device:
             x = np.asarray(x, np.float64)
         except (TypeError, ValueError):
             raise BitlineError("inputs must be an array of numbers") from None
-        if x.ndim == 1:
-            x = x[None]
-        x = x.reshape(len(x), -1)
+        if x.ndim < 2:
+            x = x.reshape(1, -1)
+        x = x.reshape(len(x), math.prod(x.shape[1:]))
         if x.shape[1] != placement.layers[0].inputs:
             raise BitlineError(f"the network takes {placement.layers[0].inputs} inputs, not {x.shape[1]}")
         if not np.isfinite(x).all():

@@ -78,11 +78,11 @@ def _tiles(result: DemoResult) -> list[str]:
                 f"differing integers of {exact.compared:,}, RTL against model")
     entries = [
         ("", f"{result.accuracy_float:.1%}", "accuracy of the exact network"),
-        ("", f"{fresh.accuracy:.1%} ± {fresh.sigma:.1%}", f"fresh, mean of {len(fresh.values)} programmings"),
+        ("", f"{fresh.accuracy:.1%}", f"fresh, mean of {len(fresh.values)} programmings (spread {fresh.sigma:.2%})"),
         ("", f"{written.error_rms_percent_of_gmax:.1f} %",
          f"of Gmax: programming error ({written.error_rms_us:.2f} µS rms)"),
-        ("", f"{result.mac_per_cycle / result.lanes:.0%}", f"of {result.lanes} lanes busy, "
-             f"{result.mac_per_cycle:.1f} MAC a cycle"),
+        ("", f"{result.mac_per_cycle / result.lanes:.0%}", f"of {result.lanes} lanes at work while the engines "
+             f"compute: {result.mac_per_cycle:.1f} MAC a cycle"),
         same,
     ]
     return [f'<div class="tile {kind}"><b>{html.escape(value)}</b><span>{html.escape(text)}</span></div>'

@@ -103,12 +103,15 @@ class _Test:
         self.write(unit, EngineRegion.STATES, 0, states)
         got = self.device.read(unit, EngineRegion.STATES, 0, states.size)
         self.compare(f"engine {unit}", got, states, lambda word: f"state word {word}")
-        for register in fields("engine", EngineRegion.COLUMNS):
-            pattern = self.rng.integers(0, 1 << register.bits, geometry.column_words)
-            for column, value in enumerate(pattern.tolist()):
-                self.write(unit, EngineRegion.COLUMNS, column * COLUMN_STRIDE + register.offset, [value])
-            got = self.device.read(unit, EngineRegion.COLUMNS, 0, geometry.column_words * COLUMN_STRIDE)
-            self.compare(f"engine {unit}", got[register.offset::COLUMN_STRIDE] & ((1 << register.bits) - 1), pattern,
+        registers = fields("engine", EngineRegion.COLUMNS)
+        words = np.zeros((geometry.column_words, COLUMN_STRIDE), np.int64)
+        for register in registers:
+            words[:, register.offset] = self.rng.integers(0, 1 << register.bits, geometry.column_words)
+        self.write(unit, EngineRegion.COLUMNS, 0, words.ravel())
+        got = self.device.read(unit, EngineRegion.COLUMNS, 0, words.size).reshape(words.shape)
+        for register in registers:
+            found = got[:, register.offset] & ((1 << register.bits) - 1)
+            self.compare(f"engine {unit}", found, words[:, register.offset],
                          lambda column, name=register.name: f"{name} of column constant {column}")
 
     # --- the path of inference --------------------------------------------------------------------------------------

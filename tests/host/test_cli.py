@@ -1,6 +1,8 @@
 """Commands: what they print and write, and that bad input is one sentence, an exit code and nothing else."""
 
+import contextlib
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +12,7 @@ import onnx
 import pytest
 from typer.testing import CliRunner
 
+from host.boards_entry import SimulationMissingError
 from host.cli import app
 from host.placement import Placement
 from tests.host.small import SIZES, save_onnx, vectors
@@ -179,3 +182,33 @@ def test_no_gateware_for_the_model(files):
             "assert not {'amaranth', 'boards', 'matplotlib'} & set(sys.modules), 'too much was imported'")
     subprocess.run([sys.executable, "-c", code, files / "net.onnx", files / "data.npz"], cwd=ROOT, check=True,
                    timeout=60, capture_output=True)
+
+
+def test_demo_without_a_verilated_chip_says_so_and_fails(tmp_path, monkeypatch):
+    def missing(*_arguments, **_options):
+        raise SimulationMissingError("the verilated chip could not be made: no C++ compiler")
+
+    monkeypatch.setattr("host.api.verilated", missing)
+    monkeypatch.setattr("host.demo.prepared", lambda *_a, **_k: contextlib.nullcontext(lambda: None))
+    ran = bitline("demo", "--output", tmp_path, "--images", 20, "--programmings", 1, "--json", tmp_path / "demo.json")
+    assert ran.exit_code == 1
+    assert ran.stdout.rstrip().endswith("the bit-exact check was not run: the verilated chip could not be made: "
+                                        "no C++ compiler")
+    assert "differing integers" not in ran.stdout
+    assert json.loads((tmp_path / "demo.json").read_text())["bit_exact"] is None
+    assert "was not run" in (tmp_path / "index.html").read_text()
+
+
+def test_a_served_device_is_the_same(files, tmp_path):
+    code = "import sys; from host.cli import main; sys.argv[1:] = ['serve', 'model:small', '--port', '0']; main()"
+    with subprocess.Popen([sys.executable, "-u", "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            url = server.stdout.readline().strip()
+            assert url.startswith("tcp:127.0.0.1:")
+            ran = bitline("verify", files / "net.onnx", "--data", files / "data.npz", "--device", url,
+                          "--against", "model:small", "--images", 3)
+        finally:
+            server.send_signal(signal.SIGINT)
+            assert server.wait(20) == 0
+    assert ran.exit_code == 0, ran.stderr
+    assert ran.stdout.rstrip().endswith("differing integers: 0")

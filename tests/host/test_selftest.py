@@ -41,8 +41,8 @@ class Faulty(ModelBackend):
         values = np.array(values, np.int64)
         if self.fault == "memory" and (unit, region) == (self.geometry.digital_unit, DigitalRegion.MEMORY):
             values[5 * 16 + 2] ^= 1 << 20
-        if self.fault == "column" and (unit, region) == (1, EngineRegion.COLUMNS) and offset == 3 * 4:
-            values[0] ^= 1
+        if self.fault == "column" and (unit, region) == (1, EngineRegion.COLUMNS) and len(values) > 3 * 4:
+            values[3 * 4] ^= 1
         super().write(unit, region, offset, values)
 
     def infer(self, events, times, activations, report):

@@ -1,0 +1,174 @@
+"""A session: order of calls, what is refused with the state unchanged, and what must agree with what."""
+
+import numpy as np
+import pytest
+
+from host.api import open_device
+from host.backend import LinkBackend
+from host.channels import LoopbackChannel
+from host.device import Device
+from host.errors import BitlineError
+from host.link import Link
+from rtl.params import preset
+from sim.chip import Chip
+from sim.link import Endpoint
+from sim.technology import technology
+from tests.host.small import network, placement, vectors
+
+PCM, IDEAL = technology("pcm"), technology("ideal")
+
+
+def opened(*, behind_link=False, seed=1):
+    if not behind_link:
+        return open_device("model:small", seed=seed)
+    geometry = preset("small")
+    link = Link(LoopbackChannel(Endpoint(Chip(geometry), geometry)), geometry)
+    return Device(LinkBackend(link), seed=seed)
+
+
+@pytest.fixture
+def device():
+    with opened() as found:
+        found.configure(placement())
+        found.program(PCM)
+        yield found
+
+
+def test_outputs_follow_the_network():
+    with opened() as device:
+        device.configure(placement())
+        device.program(IDEAL)
+        found = device.infer(vectors())
+    exact = network().forward(vectors())
+    assert np.abs(found - exact).max() < 0.08 * np.abs(exact).max()
+
+
+def test_stream_is_inference(device):
+    whole = device.infer(vectors())
+    device.event = 0  # the same vectors again, with the same noise
+    np.testing.assert_array_equal(np.array(list(device.stream(iter(vectors()), batch=7))), whole)
+
+
+def test_noise_differs_from_vector_to_vector(device):
+    same = np.repeat(vectors()[:1], 20, axis=0)
+    assert len(np.unique(device.infer_codes(same)[0], axis=0)) > 1
+
+
+@pytest.mark.parametrize("behind_link", [False, True])
+def test_trace_ends_in_the_outputs(behind_link):
+    with opened(behind_link=behind_link) as device:
+        device.configure(placement())
+        device.program(PCM)
+        traced = device.trace(vectors()[:5])
+        device.event = 0
+        outputs = device.infer(vectors()[:5])
+    assert [layer.shape for layer in traced] == [(5, 9), (5, 5)]
+    np.testing.assert_array_equal(traced[-1], outputs)
+
+
+def test_ageing_in_two_steps_equals_one():
+    outputs = []
+    for steps in ((86400.0,), (60.0, 3600.0, 86400.0)):
+        with opened() as device:
+            device.configure(placement())
+            device.program(PCM)
+            before = device.read_back()
+            for seconds in steps:
+                device.age(seconds)
+            outputs.append(device.infer_codes(vectors())[0])
+            for left, right in zip(before, device.read_back(), strict=True):
+                np.testing.assert_array_equal(left, right)
+    np.testing.assert_array_equal(*outputs)
+
+
+def test_time_does_not_run_back(device):
+    device.age(3600)
+    before = device.counters()
+    with pytest.raises(BitlineError, match="time does not run back"):
+        device.age(3599)
+    assert device.counters() == before
+    assert device.age_seconds == 3600
+    device.program(PCM)
+    assert device.age_seconds == 0
+
+
+@pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf")])
+def test_ages_that_are_none(device, seconds):
+    before = device.counters()
+    with pytest.raises(BitlineError, match="age"):
+        device.age(seconds)
+    assert device.counters() == before
+
+
+def test_each_programming_is_another_one(device):
+    first = device.read_back()
+    device.program(PCM)
+    assert device.epoch == 2
+    assert any((left != right).any() for left, right in zip(first, device.read_back(), strict=True))
+
+
+def test_compensation_restores_the_gain(device):
+    fresh = device.trace(vectors())
+    device.age(365 * 86400)
+    assert device.compensate("none") == [1.0] * len(placement().tiles)
+    gains = {}
+    for kind in ("none", "global"):
+        device.compensate(kind)
+        aged = device.trace(vectors())[0]
+        gains[kind] = (aged * fresh[0]).sum() / (fresh[0] ** 2).sum()
+    assert gains["none"] < 0.7
+    assert 0.9 < gains["global"] < 1.1
+    assert all(1.5 < gain < 3 for gain in device.gains)
+    with pytest.raises(BitlineError, match="unknown compensation 'local'"):
+        device.compensate("local")
+
+
+@pytest.mark.parametrize(("x", "words"), [
+    (np.ones((3, 19)), "takes 20 inputs, not 19"),
+    (np.ones((2, 4, 6)), "takes 20 inputs, not 24"),
+    (3.0, "takes 20 inputs, not 1"),
+    (np.full((1, 20), np.nan), "input 0 holds NaN"),
+    (np.vstack([np.ones((2, 20)), np.full((1, 20), np.inf)]), "input 2 holds NaN or infinity"),
+    ([["a"] * 20], "array of numbers"),
+    ([[1.0] * 20, [1.0]], "array of numbers"),
+])
+def test_bad_vectors_are_never_sent(device, x, words):
+    before = device.counters()
+    with pytest.raises(BitlineError, match=words):
+        device.infer(x)
+    assert device.counters() == before
+
+
+def test_no_vectors_give_no_outputs(device):
+    assert device.infer(np.zeros((0, 20))).shape == (0, 5)
+
+
+def test_order_of_calls():
+    with opened() as device:
+        for call in (lambda: device.program(PCM), lambda: device.age(1), device.compensate, device.read_back,
+                     lambda: device.infer(vectors())):
+            with pytest.raises(BitlineError, match="call configure first"):
+                call()
+        device.configure(placement())
+        for call in (lambda: device.age(1), device.compensate, lambda: device.infer(vectors())):
+            with pytest.raises(BitlineError, match="call program first"):
+                call()
+
+
+def test_a_placement_for_another_chip_changes_nothing(device):
+    before = device.infer_codes(vectors()[:2])[0]
+    with pytest.raises(BitlineError, match="geometry 'demo'"):
+        device.configure(placement("demo"))
+    device.event = 0
+    np.testing.assert_array_equal(device.infer_codes(vectors()[:2])[0], before)
+
+
+def test_seeds():
+    outputs = []
+    for seed in (4, 4, 5):
+        with opened(seed=seed) as device:
+            device.configure(placement())
+            device.program(PCM)
+            outputs.append(device.infer_codes(vectors())[0])
+    np.testing.assert_array_equal(outputs[0], outputs[1])
+    assert (outputs[0] != outputs[2]).any()
