@@ -10,11 +10,14 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from host.backend import Report
 from host.errors import BitlineError
 
 __all__ = ["Screen"]
+
+_WIDTH = 180
 
 
 class Screen:
@@ -32,6 +35,8 @@ class Screen:
             raise BitlineError(f"--json {json_to}: there is no directory {Path(json_to).resolve().parent}")
         self.out = Console(stderr=json_to == "-", highlight=False, soft_wrap=True)
         self.error = Console(stderr=True, highlight=False, soft_wrap=True)
+        if not self.out.is_terminal:
+            self.out.width = _WIDTH  # a file has none, and nothing should be cut
         self.seconds: dict[str, float] = {}
         """Time of each stage."""
         self._bars: Progress | None = None
@@ -45,13 +50,15 @@ class Screen:
         self.error.print(text, markup=False, style="dim")
 
     def table(self, headings: Sequence[str], rows: Sequence[Sequence[Any]], title: str | None = None) -> None:
-        """Print a table; columns after the first are numbers."""
+        """Print a table; columns of numbers stand to the right, and only a last column of text is broken."""
         table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
         for k, heading in enumerate(headings):
-            table.add_column(heading, justify="left" if k == 0 else "right")
+            number = bool(rows) and all(str(row[k])[:1].isdigit() or not str(row[k]) for row in rows)
+            table.add_column(Text(heading), justify="right" if number else "left",
+                             no_wrap=number or k + 1 < len(headings))
         for row in rows:
-            table.add_row(*(str(cell) for cell in row))
-        self.out.print(table, markup=False)
+            table.add_row(*(Text(str(cell)) for cell in row))
+        self.out.print(table)
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -84,9 +91,13 @@ class Screen:
 
     def result(self, values: Any) -> None:
         """Write the results as JSON, where that was asked for."""
+        if self.json_to is not None:
+            self.result_text(json.dumps(values, indent=2, default=_plain))
+
+    def result_text(self, text: str) -> None:
+        """Write what is JSON already, where that was asked for."""
         if self.json_to is None:
             return
-        text = json.dumps(values, indent=2, default=_plain)
         if self.json_to == "-":
             print(text)
             return

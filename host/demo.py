@@ -2,7 +2,6 @@
 
 import dataclasses
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -218,31 +217,23 @@ def _show(screen: Screen, result: DemoResult) -> None:
                f"({written.error_rms_percent_of_gmax:.1f} % of Gmax)")
     screen.say(f"accuracy: float {result.accuracy_float:.2%}, fresh {result.accuracy_fresh.accuracy:.2%} "
                f"+- {result.accuracy_fresh.sigma:.2%} over {len(result.accuracy_fresh.values)} programmings")
-    screen.table(["age", "accuracy", "compensated", *_layer_headings(result)], _rows(result),
-                 "\nOver time (an MLP's answer hides a common factor: look at the gains)")
+    screen.say("\nOver time. An MLP's answer hides a common factor: gain and error of the layers show what happens.")
+    screen.table(["age", "layer", "gain", "error", "compensated: gain", "error"], _layer_rows(result))
 
 
-def _layer_headings(result: DemoResult) -> list[str]:
-    names = dict.fromkeys(point.layer for point in result.layers_by_age)
-    return [f"{name} {what}" for name in names for what in ("gain", "error", "comp. gain", "comp. error")]
+def _layer_rows(result: DemoResult) -> list[list[str]]:
+    found = {(p.seconds, p.layer, p.compensated): p for p in result.layers_by_age}
+    rows = []
+    for seconds, layer in dict.fromkeys((p.seconds, p.layer) for p in result.layers_by_age):
+        plain, compensated = found[seconds, layer, False], found[seconds, layer, True]
+        rows.append([age_name(seconds), layer, f"{plain.gain:.3f}", f"{plain.relative_error:.1%}",
+                     f"{compensated.gain:.3f}", f"{compensated.relative_error:.1%}"])
+    return rows
 
 
-def _rows(result: DemoResult) -> list[list[str]]:
-    def accuracy(seconds: float, compensated: bool) -> str:
-        point = next(p for p in result.accuracy_by_age if (p.seconds, p.compensated) == (seconds, compensated))
-        return f"{point.accuracy:.2%} +- {point.sigma:.2%}"
-
-    def layer(seconds: float) -> Sequence[str]:
-        cells = []
-        for name in dict.fromkeys(p.layer for p in result.layers_by_age):
-            for compensated in (False, True):
-                point = next(p for p in result.layers_by_age
-                             if (p.seconds, p.compensated, p.layer) == (seconds, compensated, name))
-                cells += [f"{point.gain:.3f}", f"{point.relative_error:.1%}"]
-        return cells
-
-    seconds = sorted({point.seconds for point in result.accuracy_by_age})
-    return [[age_name(s), accuracy(s, False), accuracy(s, True), *layer(s)] for s in seconds]
+def _accuracy_rows(result: DemoResult) -> list[list[str]]:
+    found = {(p.seconds, p.compensated): f"{p.accuracy:.2%} +- {p.sigma:.2%}" for p in result.accuracy_by_age}
+    return [[age_name(s), found[s, False], found[s, True]] for s in sorted({p.seconds for p in result.accuracy_by_age})]
 
 
 def _close(screen: Screen, result: DemoResult, page: Path) -> None:
@@ -250,7 +241,7 @@ def _close(screen: Screen, result: DemoResult, page: Path) -> None:
                + (f", {result.measured_cycles_per_image:.0f} measured on the verilated chip, link included"
                   if result.measured_cycles_per_image else "")
                + f"; {result.mac_per_cycle:.1f} MAC per cycle on {result.lanes} lanes")
-    _show_table(screen, result)
+    screen.table(["age", "accuracy", "compensated"], _accuracy_rows(result))
     screen.say(f"page: {page}")
     if result.bit_exact is None:
         screen.say(result.simulation)
@@ -262,6 +253,3 @@ def _close(screen: Screen, result: DemoResult, page: Path) -> None:
             screen.say(f"  {name}: {differing:,} of {compared:,} differ")
     screen.say(f"differing integers: {result.bit_exact.differing}")
 
-
-def _show_table(screen: Screen, result: DemoResult) -> None:
-    screen.table(["age", "accuracy", "compensated"], [row[:3] for row in _rows(result)])

@@ -83,7 +83,7 @@ def write_verify_histograms(pictures: Pictures, per_us: float) -> bytes:
         left.locator_params(axis="x", integer=True)
 
         errors = (pictures.sums - pictures.wanted_sums) / per_us
-        window = pictures.verify_window / per_us
+        window = (pictures.verify_window + 0.5) / per_us  # the wanted sum is rounded, too
         limit = max(2.5 * window, float(np.abs(errors).max()) if len(errors) < 2 else 0)
         right.axvspan(-window, window, color="#e8f0f8", zorder=0)
         right.hist(np.clip(errors, -limit, limit), bins=81, range=(-limit, limit), color=COMPENSATED)

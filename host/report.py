@@ -57,8 +57,9 @@ def _page(result: DemoResult, pictures: Pictures, technology: Technology, figure
         sections="\n".join(_sections(result, pictures, figures)),
         modelled=_items(modelled(technology, geometry)), not_modelled=_items(not_modelled(technology)),
         assumed=_items(assumed(technology)),
-        footer=html.escape(f"Bitline; network {result.network}, chip {result.geometry}, technology {result.technology}, "
-                           f"seed {result.seed}. Devices follow published statistics; no device was measured here."))
+        footer=html.escape(f"Bitline; network {result.network}, chip {result.geometry}, "
+                           f"technology {result.technology}, seed {result.seed}. Devices follow published statistics; "
+                           "no device was measured here."))
 
 
 def _lead(result: DemoResult) -> str:
@@ -78,7 +79,8 @@ def _tiles(result: DemoResult) -> list[str]:
     entries = [
         ("", f"{result.accuracy_float:.1%}", "accuracy of the exact network"),
         ("", f"{fresh.accuracy:.1%} ± {fresh.sigma:.1%}", f"fresh, mean of {len(fresh.values)} programmings"),
-        ("", f"{written.error_rms_percent_of_gmax:.1f} %", f"programming error of Gmax ({written.error_rms_us:.2f} µS rms)"),
+        ("", f"{written.error_rms_percent_of_gmax:.1f} %",
+         f"of Gmax: programming error ({written.error_rms_us:.2f} µS rms)"),
         ("", f"{result.mac_per_cycle / result.lanes:.0%}", f"of {result.lanes} lanes busy, "
              f"{result.mac_per_cycle:.1f} MAC a cycle"),
         same,
@@ -94,8 +96,8 @@ def _sections(result: DemoResult, pictures: Pictures, figures: dict[str, bytes])
         "largest, so accuracy alone would look almost unharmed. Gain and relative error of each layer show what the "
         "devices really do, and what measuring the gain through the tile's own read path corrects.</p>",
         _figure(figures, "layers"), _layer_table(result),
-        "<h2>Accuracy</h2>", '<div class="half">', _figure(figures, "accuracy"), f"<div>{_accuracy_table(result)}</div>",
-        "</div>", _figure(figures, "digits"),
+        "<h2>Accuracy</h2>", '<div class="half">', _figure(figures, "accuracy"),
+        f"<div>{_accuracy_table(result)}</div>", "</div>", _figure(figures, "digits"),
         "<h2>Programming</h2>",
         f"<p>Each cell is reset, pulsed and read through the array's own converters until it lies in its window: "
         f"{result.write_verify.pulses_mean:.2f} pulses a cell, {result.write_verify.converged_fraction:.2%} of the "

@@ -96,7 +96,8 @@ def _place(text: str, scheme: str, place: str) -> str:
         if not colon:
             host, port = place, str(DEFAULT_PORT)
         if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
-            raise BitlineError(f"device {text!r} names no host and port: write for example tcp:localhost:{DEFAULT_PORT}")
+            raise BitlineError(f"device {text!r} names no host and port: "
+                               f"write for example tcp:localhost:{DEFAULT_PORT}")
         return f"{host}:{port}"
     return place
 

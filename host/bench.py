@@ -1,0 +1,93 @@
+"""The work behind `bitline bench`: cycles, multiplications a cycle and images a second, beside their bounds.
+
+Cycles are the chip's and the same everywhere; seconds are those of this machine, and only their ratios mean much.
+"""
+
+import time
+from typing import Any
+
+from host.api import open_device
+from host.boards_entry import SimulationMissingError
+from host.compiler import compile_network
+from host.console import Screen
+from host.data import mnist
+from host.demo import CALIBRATION, MODEL
+from host.device import Device
+from host.network import load_network
+from host.placement import Placement
+from host.placing import show_placement, summary
+from rtl.params import preset
+from sim.technology import technology
+
+__all__ = ["run_bench"]
+
+SIM_IMAGES = 64
+LATENCY_IMAGES = 4
+
+
+def run_bench(*, images: int, sim: bool, seed: int | None, screen: Screen) -> dict[str, Any]:
+    """Measure, print and return what was measured."""
+    network, digits = load_network(MODEL), mnist()
+    placement = compile_network(network, preset("demo"), digits.train[:CALIBRATION])
+    show_placement(placement, screen)
+    macs = sum(layer.weight.size for layer in network.layers)
+    found: dict[str, Any] = {"network": MODEL.name, "macs": macs, **summary(placement), "devices": {}}
+    found["mac_per_cycle_expected"] = macs / placement.cycles_per_image
+    with screen.stage("model"), open_device("model:", seed=seed) as device:
+        found["devices"]["model"] = _measure(device, placement, digits.test[:images], screen)
+    if sim:
+        try:
+            with screen.stage("sim: making the verilated chip"):
+                device = open_device("sim:", seed=seed, progress=screen.tell)
+        except SimulationMissingError as error:
+            found["simulation"] = str(error)
+            screen.say(str(error))
+        else:
+            with screen.stage("sim"), device:
+                found["devices"]["sim"] = _measure(device, placement, digits.test[:SIM_IMAGES], screen)
+    names = {"images_per_second": "images a second", "devices_written_per_second": "memory devices written a second",
+             "cycles_per_image": "cycles an image, streaming, link included",
+             "latency_cycles": "cycles of a single image, link included", "cycles_per_second": "cycles a second"}
+    screen.table(["", *found["devices"]], [
+        (text, *(_cell(values.get(name)) for values in found["devices"].values())) for name, text in names.items()])
+    measured = found["devices"].get("sim", {}).get("cycles_per_image")
+    found["mac_per_cycle"] = macs / (measured or placement.cycles_per_image)
+    found["lanes_busy"] = found["mac_per_cycle"] / placement.geometry.total_lanes
+    screen.say(f"{macs:,} multiplications an image; {found['mac_per_cycle']:.1f} a cycle "
+               f"{'measured' if measured else 'expected'} on {placement.geometry.total_lanes} lanes "
+               f"({found['lanes_busy']:.1%})")
+    return found
+
+
+def _measure(device: Device, placement: Placement, x: Any, screen: Screen) -> dict[str, Any]:
+    device.configure(placement)
+    began, begun = time.perf_counter(), device.backend.cycles()
+    device.program(technology("pcm"), progress=screen.progress)
+    programming = time.perf_counter() - began
+    cells = sum(tile.rows * tile.columns for tile in placement.tiles)
+    device.infer_codes(x[:LATENCY_IMAGES])  # whatever is made once is made now
+    latency = _cycles(device, lambda: [device.infer_codes(x[k:k + 1]) for k in range(LATENCY_IMAGES)])
+    started = time.perf_counter()
+    stream = _cycles(device, lambda: device.infer_codes(x, progress=screen.progress))
+    spent, ended = time.perf_counter() - started, time.perf_counter()
+    values: dict[str, Any] = {
+        "images": len(x), "images_per_second": len(x) / spent,
+        "devices_written_per_second": cells * device.geometry.devices / programming}
+    if stream is not None and latency is not None and begun is not None:
+        total = device.backend.cycles()
+        assert total is not None
+        values |= {"cycles_per_image": stream / len(x), "latency_cycles": latency / LATENCY_IMAGES,
+                   "cycles_per_second": (total - begun) / (ended - began)}
+    return values
+
+
+def _cycles(device: Device, action: Any) -> int | None:
+    """Return the clock cycles that something takes, or None where no clock runs."""
+    before = device.backend.cycles()
+    action()
+    after = device.backend.cycles()
+    return None if before is None or after is None else after - before
+
+
+def _cell(value: float | None) -> str:
+    return "" if value is None else f"{value:,.0f}"

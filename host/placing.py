@@ -1,0 +1,68 @@
+"""The work behind `bitline compile`: a network onto a chip, and what the chip makes of it in numbers."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from host.console import Screen
+from host.errors import BitlineError
+from host.inputs import load_data, place
+from host.network import load_network
+from host.placement import Placement
+from rtl.params import geometry_hash, preset
+
+__all__ = ["compile_command", "show_placement", "summary"]
+
+_GUESSES = 256
+"""Random vectors that stand for data where none was given."""
+
+
+def compile_command(network: str, data: str | None, geometry: str, output: Path | None, seed: int | None,
+                    screen: Screen) -> None:
+    """Compile, print, and write the placement."""
+    try:
+        chip = preset(geometry)
+    except ValueError as error:
+        raise BitlineError(str(error)) from None
+    if Path(network).suffix == ".npz":
+        raise BitlineError(f"{network} is a placement already")
+    if data is not None:
+        calibration = load_data(data).calibration
+    else:
+        screen.tell("no --data: ranges come from random inputs between 0 and 1; give real ones for a network in use")
+        size = load_network(network).input_size
+        calibration = np.random.default_rng(1 if seed is None else seed).random((_GUESSES, size))
+    placement = place(network, chip, calibration)
+    show_placement(placement, screen)
+    target = output or Path(network).with_suffix(".npz").name
+    try:
+        placement.save(target)
+    except OSError as error:
+        raise BitlineError(f"{target} cannot be written: {error.strerror}") from error
+    screen.say(f"written to {target}")
+    screen.result({**summary(placement), "output": str(target)})
+
+
+def summary(placement: Placement) -> dict[str, Any]:
+    """Return a placement in numbers."""
+    geometry = placement.geometry
+    return {
+        "geometry": geometry.name, "geometry_hash": f"{geometry_hash(geometry):08x}",
+        "layers": [{"name": layer.name, "inputs": layer.inputs, "outputs": layer.outputs,
+                    "row_tiles": layer.row_tiles, "column_tiles": len(layer.column_tiles), "shift": layer.shift}
+                   for layer in placement.layers],
+        "tiles": len(placement.tiles), "contexts": geometry.engines * geometry.contexts,
+        "cell_utilisation": placement.cell_utilisation, "lane_utilisation": placement.lane_utilisation,
+        "cycles_per_image": placement.cycles_per_image, "lower_bound_cycles": placement.lower_bound_cycles,
+        "lanes": geometry.total_lanes, "instructions": len(placement.instructions), "routes": len(placement.routes),
+    }
+
+
+def show_placement(placement: Placement, screen: Screen) -> None:
+    """Print a placement."""
+    geometry = placement.geometry
+    headings, *rows = placement.table()
+    screen.table(headings, rows, f"Placement on {geometry.name}: {geometry.engines} engines of {geometry.lanes} lanes")
+    screen.say(f"cells used: {placement.cell_utilisation:.1%}; lanes busy: {placement.lane_utilisation:.1%}; "
+               f"cycles per image: {placement.cycles_per_image} expected, {placement.lower_bound_cycles} at least")

@@ -1,0 +1,115 @@
+"""The work behind `bitline run` and `bitline verify`."""
+
+import dataclasses
+import time
+from typing import Any
+
+import numpy as np
+
+from host.api import open_device
+from host.compare import compare
+from host.console import Screen
+from host.device import Device
+from host.errors import BitlineError
+from host.inputs import Data, load_data, place
+from host.results import BitExact, age_name
+from host.urls import parse_url
+from sim.technology import Technology, technology
+
+__all__ = ["RunPlan", "run_network", "technology_named", "verify_devices"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunPlan:
+    """What to run and where."""
+
+    network: str
+    data: str
+    device: str
+    technology: str = "pcm"
+    age: float = 0.0
+    compensate: str = "none"
+    images: int | None = None
+    seed: int | None = None
+
+
+def technology_named(name: str) -> Technology:
+    """Return a technology, or raise BitlineError that lists the names."""
+    try:
+        return technology(name)
+    except ValueError as error:
+        raise BitlineError(str(error)) from None
+
+
+def run_network(plan: RunPlan, screen: Screen) -> dict[str, Any]:
+    """Program a device, age it, stream the data through it; print and return what came out."""
+    kind, data = technology_named(plan.technology), load_data(plan.data, images=plan.images)
+    if plan.compensate not in ("none", "global"):
+        raise BitlineError(f"--compensate {plan.compensate}: choose none or global")
+    placement = place(plan.network, parse_url(plan.device).geometry, data.calibration)
+    if data.x.shape[1] != placement.layers[0].inputs:
+        raise BitlineError(f"{data.name} has {data.x.shape[1]} values a vector, "
+                           f"the network takes {placement.layers[0].inputs}")
+    with screen.stage(f"opening {plan.device}"):
+        device = open_device(plan.device, seed=plan.seed, progress=screen.tell)
+    with device:
+        device.configure(placement)
+        with screen.stage("write-verify"):
+            programmed = device.program(kind, progress=screen.progress)
+        if plan.age:
+            with screen.stage(f"ageing to {age_name(plan.age)}"):
+                device.age(plan.age, progress=screen.progress)
+        if plan.compensate != "none":
+            with screen.stage("compensation"):
+                device.compensate(plan.compensate)
+        with screen.stage("inference"):
+            values = _infer(device, data, screen)
+    converged, pulses = programmed.converged_fraction, programmed.pulses_mean
+    screen.say(f"write-verify: {pulses:.2f} pulses a cell, {converged:.2%} of the cells converged")
+    screen.say(f"{values['images']} vectors at age {age_name(plan.age)}, compensation {plan.compensate}: "
+               f"{values['images_per_second']:,.0f} a second"
+               + (f", {values['target_time_ps'] / 1e6:.2f} us of the chip's own time" if values["images"] else ""))
+    if values["accuracy"] is not None:
+        screen.say(f"accuracy: {values['accuracy']:.2%}")
+    return {"device": plan.device, "technology": plan.technology, "age_seconds": plan.age,
+            "compensate": plan.compensate, "write_verify": {"pulses_mean": pulses, "converged_fraction": converged},
+            **values}
+
+
+def _infer(device: Device, data: Data, screen: Screen) -> dict[str, Any]:
+    before, began = device.counters(), time.perf_counter()
+    codes, times = device.infer_codes(data.x, progress=screen.progress)
+    spent = time.perf_counter() - began
+    after = device.counters()
+    assert device.placement is not None
+    answers = codes.argmax(axis=1)
+    return {
+        "images": len(codes), "images_per_second": round(len(codes) / spent, 1),
+        "accuracy": None if data.y is None else float((answers == data.y).mean()),
+        "answers": answers, "logits": np.asarray(device.placement.logits(codes)),
+        "target_time_ps": int(times[-1]), "counters": {name: after[name] - before[name] for name in after},
+    }
+
+
+def verify_devices(plan: RunPlan, against: str, screen: Screen) -> BitExact:
+    """Do the same on two devices and count the integers that differ; print and return them."""
+    kind, data = technology_named(plan.technology), load_data(plan.data, images=plan.images)
+    ours, theirs = parse_url(against), parse_url(plan.device)
+    if ours.geometry != theirs.geometry:
+        raise BitlineError(f"{plan.device} has geometry {theirs.geometry.name}, "
+                           f"{against} has {ours.geometry.name}: they cannot agree")
+    placement = place(plan.network, theirs.geometry, data.calibration)
+    with screen.stage(f"opening {against} and {plan.device}"):
+        reference = open_device(against, seed=plan.seed, progress=screen.tell)
+        try:
+            device = open_device(plan.device, seed=plan.seed, progress=screen.tell)
+        except BaseException:
+            reference.close()
+            raise
+    with reference, device, screen.stage("comparison"):
+        found = compare(device, reference, placement, kind, data.x, ages=(plan.age,) if plan.age else (),
+                        progress=screen.progress)
+    screen.table(["integers", "compared", "differing"],
+                 [(name, f"{compared:,}", f"{differing:,}") for name, (compared, differing) in found.parts.items()])
+    screen.say(f"differing integers: {found.differing}")
+    return found
