@@ -209,12 +209,19 @@ def route(platform: Any, place: Path, stem: str, seed: int, options: Sequence[st
     log.unlink(missing_ok=True)
     package = platform._nextpnr_package_options[platform.package].upper()
     # File names are relative to `place`: the tool's WebAssembly sees a /tmp of its own.
-    run_tool(_yowasp("run_nextpnr_ecp5", [
+    arguments = [
         platform._nextpnr_device_options[platform.device], "--package", package,
         "--speed", platform.speed, "--json", f"{stem}.json", "--lpf", f"{stem}.lpf",
         "--textcfg", f"{stem}.{seed}.config", "--report", f"{stem}.{seed}.report.json",
         "--seed", str(seed), "--timing-allow-fail", *options,
-    ]), log=log, what=f"place and route with seed {seed}", cwd=place.resolve())
+    ]
+    try:
+        run_tool(_yowasp("run_nextpnr_ecp5", arguments), log=log, what=f"place and route with seed {seed}",
+                 cwd=place.resolve())
+    except ToolError as error:
+        excess = too_much(log.read_text("utf-8"))
+        raise ToolError(f"the design does not fit {platform.device}: {excess}; see {log}" if excess
+                        else str(error)) from error
     clocks, resources = read_report((place / f"{stem}.{seed}.report.json").read_text("utf-8"))
     return Attempt(seed=seed, seconds=round(time.monotonic() - began, 1), clocks=clocks), resources
 
@@ -250,6 +257,13 @@ def read_report(text: str) -> tuple[dict[str, tuple[float, float]], dict[str, tu
     resources = {name: (int(entry["used"]), int(entry["available"]))
                  for name, entry in report.get("utilization", {}).items() if name in RESOURCES}
     return clocks, {name: resources[name] for name in RESOURCES if name in resources}
+
+
+def too_much(log: str) -> str:
+    """Return what of a device nextpnr's log says is used up, or nothing."""
+    found = re.findall(r"^Info:\s+(\w+|Total LUT4s|Total DFFs):\s+(\d+)/\s*(\d+)\s", log, re.MULTILINE)
+    return ", ".join(dict.fromkeys(f"{RESOURCES.get(name, name.removeprefix('Total '))} {used} of {available}"
+                                   for name, used, available in found if int(used) > int(available)))
 
 
 def by_component(path: Path, *, depth: int = 4) -> dict[str, int]:

@@ -3,16 +3,24 @@
 Nothing of `boards` is imported before, so that inference on `model:` or a serial line needs no gateware.
 """
 
-from collections.abc import Callable, Sequence
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from host.errors import BitlineError
 from rtl.params import Geometry
 
-__all__ = ["SimulationMissingError", "build", "flash_command", "verilated"]
+__all__ = ["SimulationMissingError", "build", "flash_command", "prepared", "verilated"]
 
 Progress = Callable[[str], None]
+
+_ROOT = Path(__file__).resolve().parent.parent
+_COMPILATION_S = 900.0
 
 
 class SimulationMissingError(BitlineError):
@@ -37,6 +45,36 @@ def verilated(geometry: Geometry, progress: Progress) -> Any:
         return VerilatedChip(geometry, progress=progress)
     except (ToolError, OSError, ImportError, MemoryError) as error:
         raise SimulationMissingError(f"the verilated chip could not be made: {error}") from error
+
+
+@contextlib.contextmanager
+def prepared(geometry: Geometry, *, wanted: bool = True) -> Iterator[Callable[[], None]]:
+    """Compile the verilated chip of a geometry in another process, meanwhile; gives a function that waits for its end.
+
+    Only saves time: whether the chip can be made is told by `verilated`, which then finds it in the cache. A body that
+    ends early ends the compilation.
+    """
+    if not wanted:
+        yield lambda: None
+        return
+    code = "import sys; from host.boards_entry import verilated; from rtl.params import preset; " \
+           "verilated(preset(sys.argv[1]), lambda _: None).close()"
+    process = subprocess.Popen([sys.executable, "-c", code, geometry.name], cwd=_ROOT, stdin=subprocess.DEVNULL,
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    try:
+        yield lambda: _wait(process)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGTERM)
+            process.wait()
+
+
+def _wait(process: "subprocess.Popen[bytes]") -> None:
+    try:
+        process.wait(_COMPILATION_S)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait()
 
 
 def build(board: str, *, seeds: Sequence[int] | None, clock_mhz: float | None, directory: Path | None,

@@ -9,7 +9,7 @@ import numpy as np
 
 from host import measure
 from host.api import open_device
-from host.boards_entry import SimulationMissingError
+from host.boards_entry import SimulationMissingError, prepared
 from host.compare import compare
 from host.compiler import compile_network
 from host.console import Screen
@@ -69,7 +69,12 @@ def run_demo(plan: DemoPlan, screen: Screen) -> int:
 
     0 if all went well; 1 if the verilated chip differs from the model or could not be made.
     """
-    kind = technology(plan.technology)
+    # The verilated chip takes about as long to compile as the model's part to run: one core each.
+    with prepared(preset(plan.geometry), wanted=plan.sim_images > 0) as ready:
+        return _run(plan, screen, technology(plan.technology), ready)
+
+
+def _run(plan: DemoPlan, screen: Screen, kind: Technology, ready: Callable[[], None]) -> int:
     with screen.stage("network"):
         digits, network = mnist(), load_network(MODEL)
         placement = compile_network(network, preset(plan.geometry), digits.train[:CALIBRATION])
@@ -82,7 +87,7 @@ def run_demo(plan: DemoPlan, screen: Screen) -> int:
     page = _write(plan, screen, result, course, kind)
     screen.say(f"page: {page}")
 
-    result = _run_simulation(plan, screen, kind, placement, x, result)
+    result = _run_simulation(plan, screen, kind, placement, x, result, ready)
     result.seconds.update(screen.seconds)
     page = _write(plan, screen, result, course, kind)
     _close(screen, result, page)
@@ -173,12 +178,13 @@ def _result(plan: DemoPlan, network: Network, placement: Placement, course: _Cou
 # --- verilated chip -------------------------------------------------------------------------------------------------
 
 def _run_simulation(plan: DemoPlan, screen: Screen, kind: Technology, placement: Placement, x: Any,
-                    result: DemoResult) -> DemoResult:
+                    result: DemoResult, ready: Callable[[], None]) -> DemoResult:
     if not plan.sim_images:
         return dataclasses.replace(result, simulation="left out, as asked")
     chosen = x[:plan.sim_images]
     try:
         with screen.stage("sim: making the verilated chip"):
+            ready()
             device = open_device(f"sim:{plan.geometry}", seed=plan.seed, progress=screen.tell)
     except SimulationMissingError as error:
         return dataclasses.replace(

@@ -12,6 +12,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for, ceil_log2
 
 from rtl.column_noise import ColumnNoise
+from rtl.constants import NoiseWrite
 from rtl.context import context_layout, settings_layout
 from rtl.delay import Delay
 from rtl.device import Device, TableWrite, state_code
@@ -19,7 +20,7 @@ from rtl.engine import NetWrite
 from rtl.params import Geometry
 from rtl.params.formats import CODE_BITS, G16_BITS
 
-__all__ = ["Array", "NoiseWrite", "PulseRequest", "StateAccess", "programming_counters"]
+__all__ = ["Array", "PulseRequest", "StateAccess", "programming_counters"]
 
 _COUNTER_BITS = 48
 _SETTLE = 7
@@ -51,13 +52,6 @@ class StateAccess(data.StructLayout):
             "cell": bits_for(geometry.cells - 1), "mask": geometry.devices,
             "states": data.ArrayLayout(unsigned(geometry.state_bits), geometry.devices),
         })
-
-
-class NoiseWrite(data.StructLayout):
-    """One column's noise constant to store."""
-
-    def __init__(self, geometry: Geometry):
-        super().__init__({"valid": 1, "index": bits_for(geometry.column_words - 1), "value": 16})
 
 
 class _Place(data.StructLayout):

@@ -57,7 +57,8 @@ class Delay(wiring.Component):
 
     def _ring(self, m):
         # The read port runs one place ahead of the write port: it meets the oldest value, never the one being written.
-        m.submodules.ring = ring = memory.Memory(shape=self.shape, depth=self.clocks, init=[])
+        m.submodules.ring = ring = memory.Memory(shape=self.shape, depth=self.clocks, init=[],
+                                                 attrs={"no_rw_check": 1})
         write, read = ring.write_port(), ring.read_port()
         place = Signal(range(self.clocks))
         m.d.comb += read.addr.eq(place + 1)

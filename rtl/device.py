@@ -3,7 +3,8 @@
 The steps are those of `sim/device.py`. A pulse and the relaxation of an ageing device are the same sum, a conductance
 and a spread that depends on it, so they share table, multiplier and hash; operations never mix the two.
 
-Cost on ECP5 (synth_ecp5): six 18 x 18 multipliers, seven or eight block RAMs, two hashes. One device a clock.
+Cost on ECP5 (synth_ecp5): six 18 x 18 multipliers, seven block RAMs, 3,800 registers, 3,100 LUTs, most of them two
+hashes. One device a clock.
 """
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, unsigned

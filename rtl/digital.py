@@ -168,7 +168,8 @@ class DigitalUnit(wiring.Component):
         return ((offset[:_ELEMENT_OFFSET_BITS] < self.geometry.transport)
                 & (offset[_ELEMENT_OFFSET_BITS:] < self.geometry.digital_words))
 
-    def _memory(self, m: Module, access, landing: Landing, generator: AddressGenerator, pipeline: VectorPipeline) -> Value:
+    def _memory(self, m: Module, access, landing: Landing, generator: AddressGenerator,
+                pipeline: VectorPipeline) -> Value:
         """The memory and who uses it; return what its first read port shows (the bus looks there too)."""
         transport = self.geometry.transport
         m.submodules.memory = memory = Memory(shape=unsigned(transport * ELEMENT_BITS),

@@ -263,7 +263,7 @@ class Landing(wiring.Component):
             for port in (number_write, part_write):
                 m.d.comb += [port.en.eq(1), port.addr.eq(record_index), port.data.eq(0)]
         with m.If(reset_program & (record_index < programs)):
-            m.d.sync += [runs[record_index[:_PROGRAM_BITS]].eq(0), used.bit_select(record_index[:_PROGRAM_BITS], 1).eq(0)]
-            for flags in (started, counted, full):
-                m.d.sync += flags.word_select(record_index[:_PROGRAM_BITS], 2).eq(0)
+            named = record_index[:_PROGRAM_BITS]
+            m.d.sync += [runs[named].eq(0), used.bit_select(named, 1).eq(0)]
+            m.d.sync += [flags.word_select(named, 2).eq(0) for flags in (started, counted, full)]
         return m

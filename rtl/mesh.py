@@ -19,7 +19,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from rtl.arbiter import Arbiter
 from rtl.bus import BusSignature
-from rtl.params import ELEMENT_BITS, Geometry
+from rtl.params import ELEMENT_BITS, EVENT_BITS, TIME_BITS, Geometry
 
 __all__ = ["PORTS", "Mesh", "Port", "Router", "flit_layout", "neighbours"]
 
@@ -48,7 +48,7 @@ def flit_layout(geometry: Geometry) -> data.StructLayout:
         "route": unsigned(6),
         "kind": unsigned(2),
         "last": unsigned(1),
-        "data": unsigned(geometry.transport * ELEMENT_BITS),
+        "data": unsigned(max(geometry.transport * ELEMENT_BITS, EVENT_BITS + TIME_BITS)),
     })
 
 

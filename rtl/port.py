@@ -153,7 +153,7 @@ class _Results(wiring.Component):
     def elaborate(self, _platform):
         m = Module()
         transport, depth = self._geometry.transport, self._geometry.result_words
-        width = transport * ELEMENT_BITS
+        width = len(self.i.payload.data)
         m.submodules.memory = memory = SyncFIFOBuffered(width=width + 1, depth=depth)
         complete = Signal(range(depth + 1))
         m.d.comb += [
@@ -167,8 +167,9 @@ class _Results(wiring.Component):
         m.d.sync += complete.eq(complete + self.arrived - self.taken)
 
         word_bytes = transport * _ELEMENT_BYTES
-        shift = Signal(8 * word_bytes, reset_less=True)
-        left = Signal(range(word_bytes + 1))
+        longest = max(word_bytes, _HEADER_BYTES)
+        shift = Signal(8 * longest, reset_less=True)
+        left = Signal(range(longest + 1))
         final = Signal(reset_less=True)
         header = Signal(init=1)  # the next flit out of the memory is a header
         extended = Signal(8 * word_bytes)

@@ -61,7 +61,7 @@ class WeightMemory(wiring.Component):
     address : in
         Word to read.
     word : out
-        Its nets, `latency` clocks later. Read while it is written, a word is the old one.
+        Its nets, `latency` clocks later. Read in the clock of its own write, a word is undefined on a board.
     w_address, w_mask, w_net : in
         Write `w_net` to each net of the word that `w_mask` names.
     """
@@ -81,7 +81,9 @@ class WeightMemory(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.memory = store = memory.Memory(shape=self.shape, depth=self.depth, init=[])
+        # Nets are written while their tile is held: no word that is used was read in the clock of its own write.
+        m.submodules.memory = store = memory.Memory(shape=self.shape, depth=self.depth, init=[],
+                                                    attrs={"no_rw_check": 1})
         read, write = store.read_port(), store.write_port(granularity=1)
 
         word = Signal(self.shape, reset_less=True)  # a rank of wire between the memory and whatever comes

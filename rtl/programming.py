@@ -4,8 +4,9 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from rtl.array import Array, NoiseWrite, programming_counters
+from rtl.array import Array, programming_counters
 from rtl.bus import BusRequest, BusSignature
+from rtl.constants import NoiseWrite
 from rtl.context import ContextLookup, settings_layout
 from rtl.engine import NetWrite
 from rtl.params import EngineOperation, EngineRegion, Geometry, Table

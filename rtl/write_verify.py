@@ -4,7 +4,7 @@ A pass over the columns takes a clock a column: memories of targets, plans and t
 target or an error into conductance, and the pulse goes to the array. Between passes the row is read through the tile's
 own DAC, crossbar and ADC. Every decision comes from those codes; this controller has no way to see a state.
 
-The rules are those of `sim/write_verify.py`. Cost on ECP5: one multiplier, four block RAMs.
+The rules are those of `sim/write_verify.py`. Cost on ECP5: one multiplier, three block RAMs at 64 columns.
 """
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed, unsigned
@@ -306,7 +306,9 @@ class WriteVerify(wiring.Component):
         for k in (4, 5):
             negate = register(m, negate, f"negate_{k}")
         product = register(m, Mux(negate, -product, product), "product_6")
-        rounded = register(m, Mux(kind == _Pass.EXPECT, round_shift(product, 16),
+        # An expected sum is a rounded magnitude with a sign: half a unit less makes floor round a negative tie away from 0.
+        expected = (product + (1 << 15) - register(m, negate, "negate_6")) >> 16
+        rounded = register(m, Mux(kind == _Pass.EXPECT, expected,
                                   Mux(kind == _Pass.FIRST, round_shift(product, 15), round_shift(product, 8))),
                            "rounded_7")
         m.submodules.judged = ring = Delay(shape=_judged_layout, clocks=4)

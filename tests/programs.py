@@ -98,10 +98,10 @@ def pooling(count: int, rng: np.random.Generator) -> Setup:
 
 
 def gathering(count: int, rng: np.random.Generator) -> Setup:
-    """Three messages of one word on route 4 and one of three words on route 5, all taken by a run, and their products."""
+    """A run takes three messages of one word on route 4 and one of three words on route 5, and multiplies them."""
     words = rng.integers(-1000, 1000, (2, count, 3 * W))
-    code = Instruction(operation=Operation.MUL, shift=2, a_mode=Mode.LANDING, a_base=20, b_mode=Mode.LANDING, b_base=24,
-                       n0=3, a_s0=1, b_s0=1, destination=Destination.PARTIAL, route=6)
+    code = Instruction(operation=Operation.MUL, shift=2, a_mode=Mode.LANDING, a_base=20, b_mode=Mode.LANDING,
+                       b_base=24, n0=3, a_s0=1, b_s0=1, destination=Destination.PARTIAL, route=6)
     writes = landing(4, 20, 1) + landing(5, 24, 1) + program(1, [code], messages=4, slot=8, latency=5)
     writes.append((DigitalRegion.INPUT_ROUTES, 4 * ROUTE_STRIDE + 2, 2))
     return Setup(writes, {4: words[0], 5: words[1]}, {6: halved(words[0] * words[1], 2)})

@@ -69,7 +69,7 @@ class Geometry:
         self._in_range("rows", 1, 1024)
         self._in_range("columns", 4, 1024)
         self._in_range("contexts", 1, 64)
-        self._in_range("transport", 4, 16)
+        self._in_range("transport", 2, 16)
         self._in_range("engines", 1, 13)
         self._in_range("routes", 2, 64)
         self._in_range("programs", 1, 16)
@@ -188,8 +188,9 @@ PRESETS = _presets(
              routes=16, result_words=32, result_vectors=4),
     Geometry(name="small", engines=2, contexts=4, rows=32, columns=16, lanes=16, net_words=128, cells=2048,
              column_words=64, digital_words=256, instructions=32, programs=4, routes=32),
-    Geometry(name="board-small", engines=1, contexts=4, rows=32, columns=32, lanes=16, state_bits=9, net_words=256,
-             cells=4096, column_words=128, digital_words=256, instructions=32, programs=4, routes=32),
+    Geometry(name="board-small", engines=1, contexts=4, rows=32, columns=16, lanes=8, transport=2, state_bits=9,
+             net_words=256, cells=2048, column_words=64, digital_words=256, instructions=32, programs=4, routes=16,
+             result_words=32, result_vectors=4, mesh_columns=3),
     Geometry(name="demo", state_bits=9),
 )
 """Named geometries. `demo` holds 784-128-10 and fits the ULX3S-85F; its states have 9 bits because 16 would not."""

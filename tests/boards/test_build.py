@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from boards.build import Attempt, Report, build, by_component, read_report, write_design
+from boards.build import Attempt, Report, build, by_component, read_report, too_much, write_design
 from boards.toolchain import ToolError
 from boards.ulx3s import BOARDS, Ulx3sTop, board
 from tests.boards.standin import Echo
@@ -61,6 +61,14 @@ def test_block_ram_is_counted_by_owner(tmp_path):
     assert by_component(path) == {"chip": 1, "chip.core0.tile.weights": 3, "chip.port.results": 1}
 
 
+def test_what_does_not_fit_is_named():
+    log = ("Info:     Total LUT4s:     28635/24288   117%\nInfo:     Total DFFs:     23517/24288    96%\n"
+           "Info: \t          TRELLIS_IO:       7/    197     3%\n"
+           "Info: \t          MULT18X18D:      40/     28   142%\n")
+    assert too_much(log) == "LUT4s 28635 of 24288, multiplier 40 of 28"
+    assert too_much("Info: Packing IOs..\n") == ""
+
+
 @pytest.mark.parametrize("name", BOARDS)
 def test_constraints_of_each_board(name, tmp_path):
     top = Ulx3sTop(chip=Echo(), clock_hz=50e6, baud=3_000_000)
@@ -76,7 +84,7 @@ def test_constraints_of_each_board(name, tmp_path):
 
 
 def test_unknown_board():
-    with pytest.raises(ValueError, match="unknown board 'icebreaker': choose from ulx3s-85f, ulx3s-12f"):
+    with pytest.raises(ValueError, match="unknown board 'icebreaker': choose from ulx3s-85f, ulx3s-45f, ulx3s-12f"):
         board("icebreaker")
 
 

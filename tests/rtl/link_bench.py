@@ -38,11 +38,11 @@ async def put_bytes(ctx, stream, payload: bytes, rng: random.Random | None) -> N
 
 
 async def get_bytes(ctx, stream, more: Callable[[], bool], quiet: int,
-                    rng: random.Random | None) -> tuple[bytes, list[int]]:
-    """Take bytes until, with no `more` going in, none comes for `quiet` clocks; return them and the clock of each."""
+                    rng: random.Random | None, share: float = 0.7) -> tuple[bytes, list[int]]:
+    """Take bytes, with a random generator in a `share` of the clocks, until, with no `more` going in, none comes for `quiet` clocks; return them and the clock of each."""
     taken, clocks, clock, last = bytearray(), [], 0, 0
     while more() or clock - last < quiet:
-        ctx.set(stream.ready, 1 if rng is None else rng.random() < 0.7)
+        ctx.set(stream.ready, 1 if rng is None else rng.random() < share)
         _, _, valid, ready, payload = await ctx.tick().sample(stream.valid, stream.ready, stream.payload)
         clock += 1
         if valid and ready:
@@ -54,8 +54,11 @@ async def get_bytes(ctx, stream, more: Callable[[], bool], quiet: int,
 
 
 def run_link(geometry: Geometry, device: FakeDevice, received: bytes, *, seed: int | None = None,
-             quiet: int = 800) -> tuple[bytes, list[int]]:
-    """Return what the link answers to `received`, and the clock of each byte; with a seed, everything stalls."""
+             quiet: int = 800, share: float | None = None) -> tuple[bytes, list[int]]:
+    """Return what the link answers to `received`, and the clock of each byte.
+
+    With a seed, everything stalls; with a `share`, only `tx` does, which is read in that share of the clocks.
+    """
     dut = Link(geometry=geometry, bus_limit=BUS_LIMIT)
     rngs = [None if seed is None else random.Random(seed * 8 + k) for k in range(5)]
     out: list[tuple[bytes, list[int]]] = []
@@ -66,7 +69,8 @@ def run_link(geometry: Geometry, device: FakeDevice, received: bytes, *, seed: i
         fed.append(True)
 
     async def collect(ctx):
-        out.append(await get_bytes(ctx, dut.tx, lambda: not fed, quiet if seed is None else 2 * quiet, rngs[1]))
+        out.append(await get_bytes(ctx, dut.tx, lambda: not fed, quiet if seed is None else 2 * quiet,
+                                   rngs[1] if share is None else random.Random(1), share or 0.7))
 
     async def bus(ctx):
         await _serve_bus(ctx, dut, device, rngs[2])

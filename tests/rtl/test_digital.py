@@ -17,8 +17,8 @@ from tests.programs import (
     ZONE,
     W,
     dense,
-    gathering,
     elements,
+    gathering,
     landing,
     lstm,
     patches,
@@ -108,7 +108,8 @@ class Bench:
             reads = [(DigitalRegion.MEMORY, word * 16 + k) for word in words for k in range(W)]
             reads += [(DigitalRegion.COUNTERS, k) for k in range(4)]
             for region, offset in reads:
-                assert await access(ctx, self.dut.bus, region, offset) == self.model.read(region, offset), (region, offset)
+                found = await access(ctx, self.dut.bus, region, offset)
+                assert found == self.model.read(region, offset), (region, offset)
             if check is not None:
                 await check(ctx)
 
@@ -236,7 +237,8 @@ def test_registers_read_back_and_a_reset_program_starts_over():
 
     async def check(ctx):
         for region, offset in reads:
-            assert await access(ctx, bench.dut.bus, region, offset) == bench.model.read(region, offset), (region, offset)
+            found = await access(ctx, bench.dut.bus, region, offset)
+            assert found == bench.model.read(region, offset), (region, offset)
         # An odd number of vectors has run: without the reset the next one would land in the second slot.
         for write in setup.writes:
             await access(ctx, bench.dut.bus, *write)

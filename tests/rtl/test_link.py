@@ -2,12 +2,14 @@
 
 import random
 import struct
+import zlib
 
 import pytest
+from cobs import cobs
 
 from host.link import Link
 from rtl.params import Opcode, Status, preset
-from rtl.params.protocol import REPLY_BYTES, REQUEST_BYTES, WINDOW
+from rtl.params.protocol import READ_WORDS, REPLY_BYTES, REQUEST_BYTES, WINDOW
 from sim.link import Endpoint, frame, unframe
 from tests.fake_device import COUNT_REGION, DEAD_REGION, FakeDevice
 from tests.host.faults import FAULTS, FaultyChannel
@@ -34,10 +36,10 @@ def receive(sequence: int) -> bytes:
     return frame(Opcode.RECEIVE, sequence, b"")
 
 
-def both(received: bytes, *, seed: int | None = None, **device) -> list[tuple[int, int, bytes]]:
+def both(received: bytes, *, seed: int | None = None, share: float | None = None, **device) -> list[tuple[int, int, bytes]]:
     """Return the replies to `received`, after checking that RTL and twin agree in all they answered and did."""
     real, model = FakeDevice(**device), FakeDevice(**device)
-    answered, _ = run_link(GEOMETRY, real, received, seed=seed)
+    answered, _ = run_link(GEOMETRY, real, received, seed=seed, share=share)
     assert answered == Endpoint(model, GEOMETRY).exchange(received)
     assert real.log == model.log
     replies = [unframe(part) for part in frames(answered)]
@@ -155,7 +157,7 @@ def test_largest_frames():
     ]))
 
 
-def test_wrong_frames_are_dropped():
+def test_wrong_wrongsare_dropped():
     good = write(1, 3, [8])
     wrong = [good[:k] + b"\0" for k in range(len(good) - 1)]
     wrong += [good[:k] + good[k + 1:] for k in range(len(good) - 1)]
@@ -194,6 +196,27 @@ def random_stream(rng: random.Random, count: int) -> bytes:
             sequence = 1
             out.append(frame(Opcode.IDENTIFY, rng.randint(0, 255), rng.randbytes(4)))
     return b"".join(out)
+
+
+def test_a_reply_under_way_is_not_written_over():
+    """The line is slow, and while the oldest reply is repeated on it the next request wants its place."""
+    first, last = (read(k, place(1, 2, 1000 * k), READ_WORDS) for k in (1, WINDOW + 1))
+    short = [read(k, place(1, 2, 0)) for k in range(2, WINDOW + 1)]
+    replies = both(b"".join([IDENTIFY, first, *short, first, last]), share=0.12)
+    assert replies[-2] == replies[1]
+    assert replies[-2][2] == struct.pack(f"<{READ_WORDS}I", *range(place(1, 2, 1000), place(1, 2, 1000) + READ_WORDS))
+
+
+def test_a_right_crc_does_not_excuse_a_wrong_length():
+    def wrong(length: int, body: bytes) -> bytes:
+        plain = struct.pack("<BBH", Opcode.WRITE, 1, length) + body
+        return cobs.encode(plain + struct.pack("<I", zlib.crc32(plain))) + b"\0"
+
+    body = struct.pack("<IB2I", place(1, 2, 0), 1, 5, 6)
+    wrongs = [wrong(length, body) for length in (0, 9, len(body) - 1, len(body) + 1, len(body) + 256, 0xFFFF)]
+    short = [cobs.encode(plain + struct.pack("<I", zlib.crc32(plain))) + b"\0" for plain in (b"", b"\x12", b"\x12\1\0")]
+    replies = both(b"".join([IDENTIFY, *wrongs, *short, write(1, place(1, 2, 0), [7])]))
+    assert [reply[:2] for reply in replies] == [(Status.OK, 0), (Status.OK, 1)]
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -267,6 +267,23 @@ def test_operations_equal_model(name, case, changes):
     bench.run(script)
 
 
+def test_expected_sums_that_are_ties_have_the_same_size_on_both_sides_of_zero():
+    """|target| * counts_per_g ends in one half: rounded as a magnitude, then given its sign."""
+    geometry = preset("tiny")
+    settings, _, tables = random_setup(np.random.default_rng(0), geometry)
+    settings |= {"counts_per_g": 4096, "averages": 1, "window": 0, "iterations": 3, "main_step": 1 << 8}
+    records = [{"tile": 1, "rows": 2, "columns": 4, "net_base": 0, "state_base": 0, "column_base": 0}]
+    bench, model = make(geometry, settings, records, lambda row, purpose, event: np.zeros(4, np.int64))
+
+    async def script(bench, ctx):
+        await bench.set(ctx, context=0)
+        await load_tables(bench, ctx, model, tables)
+        await program_both(bench, ctx, model, 1, [8 * 901, -8 * 901, 8 * 2403, -8 * 2403])
+        await compare(bench, ctx, model, contexts=range(1))
+
+    bench.run(script)
+
+
 @pytest.mark.parametrize("name", ["tiny", "pairs"])
 def test_decisions_follow_codes_and_nothing_else(name):
     """Codes that contradict the states decide: the same codes with other states give the same outcomes."""

@@ -16,8 +16,8 @@ from tests.programs import (
     Setup,
     W,
     dense,
-    gathering,
     elements,
+    gathering,
     landing,
     lstm,
     patches,
@@ -95,7 +95,8 @@ def test_random_programs_in_batches_and_one_by_one(seed):
         codes.append(code)
     writes = landing(0, 0, 0) + program(0, codes, slot=ZONE)
     writes += elements(0, rng.integers(-(1 << 23), 1 << 23, HIGH * W))
-    writes += [(DigitalRegion.ACTIVATION_TABLES, k, int(v)) for k, v in enumerate(rng.integers(-(1 << 23), 1 << 23, 512))]
+    entries = rng.integers(-(1 << 23), 1 << 23, 512)
+    writes += [(DigitalRegion.ACTIVATION_TABLES, k, int(v)) for k, v in enumerate(entries)]
     values = rng.integers(-(1 << 23), 1 << 23, (5, ZONE * W))
     whole, single = unit_with(writes), unit_with(writes)
     together = whole.accept(message(0, values))
