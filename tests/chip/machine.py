@@ -15,7 +15,7 @@ from host.network import Dense, Network
 from rtl.params import Geometry
 from sim.chip import Chip
 from sim.link import Endpoint
-from sim.technology import technology
+from sim.technology import noise_gain, technology
 
 SWITCHES = ("programming", "drift", "flicker", "read")
 
@@ -79,6 +79,14 @@ def fits(sizes: tuple[int, ...], geometry: Geometry) -> bool:
     except CapacityError:
         return False
     return True
+
+
+def bearable(kind, geometry: Geometry, placement) -> bool:
+    """Tell whether the read noise of the smallest tile fits its register: with two pairs it needs a few rows."""
+    try:
+        return all(noise_gain(kind, geometry, tile.rows) >= 0 for tile in placement.tiles)
+    except ValueError:
+        return False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

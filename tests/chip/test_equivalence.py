@@ -5,13 +5,13 @@ Geometries are fixed, so each is built once and then found in the cache by every
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from host.compare import compare
 from rtl.params import preset
 from sim.technology import technology
-from tests.chip.machine import cases, images, model, place, registers, verilated
+from tests.chip.machine import bearable, cases, images, model, place, registers, verilated
 
 TINY, PAIRS, SMALL = preset("tiny"), preset("pairs"), preset("small")
 SEVERAL_TILES = (13, 8, 6)  # two row tiles, folds; then one tile
@@ -38,6 +38,7 @@ def check(device, reference, placement, kind, x, *, ages=()):
 def check_case(geometry, case, *, other=verilated):
     """Run a case on new devices, at its pace."""
     placement = place(case.sizes, case.seed, geometry)
+    assume(bearable(case.technology, geometry, placement))
     pace = {"rx": case.rx, "tx": case.tx} if other is verilated else {}
     with other(geometry, **pace) as device, model(geometry, seed=case.seed, chip=case.chip) as reference:
         check(device, reference, placement, case.technology, images(case.sizes, case.seed + 2, case.count),
