@@ -206,8 +206,17 @@ class Device:
         """Write-verify every tile of the placement, engines side by side, and make the array fresh (age 0).
 
         Each call is a new programming epoch, with new random values.
+
+        Raises
+        ------
+        BitlineError
+            If nothing is placed, or a number of the technology does not fit the chip; nothing is written then.
         """
         placement = self._placed()
+        try:
+            self._noise_gains(technology)
+        except ValueError as error:
+            raise BitlineError(str(error)) from None
         self.technology = technology
         self.epoch = (self.epoch + 1) % 256
         settings = verify_settings(technology, self.geometry)
@@ -245,6 +254,7 @@ class Device:
         try:
             coordinate = age_settings(technology, seconds)
             flicker = tables(technology, seconds)[Table.FLICKER]
+            gains = self._noise_gains(technology)
         except ValueError as error:
             raise BitlineError(str(error)) from None
         if self.age_seconds is not None and seconds < self.age_seconds:
@@ -254,11 +264,15 @@ class Device:
             self._set(unit, **coordinate)
             self._write_tables(unit, {Table.FLICKER: flicker})
         report = progress("ageing", len(placement.tiles))
-        for tile in placement.tiles:
-            self._set(tile.unit, context=tile.context, noise_gain=noise_gain(technology, self.geometry, tile.rows))
+        for tile, gain in zip(placement.tiles, gains, strict=True):
+            self._set(tile.unit, context=tile.context, noise_gain=gain)
             self._operate(tile.unit, EngineOperation.AGE)
             report(1)
         self.age_seconds = seconds
+
+    def _noise_gains(self, technology: Technology) -> list[int]:
+        """Return the gain of the read noise of each tile, or raise ValueError if one does not fit its register."""
+        return [noise_gain(technology, self.geometry, tile.rows) for tile in self._placed().tiles]
 
     def compensate(self, kind: str = "global") -> list[float]:
         """Measure each tile's gain through its own read path and put its inverse into the affine scales.

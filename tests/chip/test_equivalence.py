@@ -1,0 +1,157 @@
+"""The verilated chip against the model: random networks, seeds, technologies, ages and settings, every integer.
+
+Geometries are fixed, so each is built once and then found in the cache by every worker.
+"""
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from host.compare import compare
+from rtl.params import preset
+from sim.technology import technology
+from tests.chip.machine import bearable, cases, images, model, place, registers, verilated
+
+TINY, PAIRS, SMALL = preset("tiny"), preset("pairs"), preset("small")
+SEVERAL_TILES = (13, 8, 6)  # two row tiles, folds; then one tile
+COLUMN_TILES = (6, 12)  # two column tiles
+
+FEW = settings(derandomize=True, database=None, deadline=None, print_blob=True,
+               suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much])
+MANY = settings(FEW, derandomize=False, max_examples=60)
+
+
+def silent(_label, _total):
+    return lambda _done: None
+
+
+def check(device, reference, placement, kind, x, *, ages=()):
+    """Compare two devices; something must have been compared, and nothing may differ."""
+    found = compare(device, reference, placement, kind, x, ages=ages, progress=silent)
+    assert {name: differing for name, (_, differing) in found.parts.items() if differing} == {}
+    assert found.compared > 0
+    assert found.differing == 0
+    assert {"write-verify", "outputs", "target time", "device states", "counters"} <= set(found.parts)
+
+
+def check_case(geometry, case, *, other=verilated):
+    """Run a case on new devices, at its pace."""
+    placement = place(case.sizes, case.seed, geometry)
+    assume(bearable(case.technology, geometry, placement))
+    pace = {"rx": case.rx, "tx": case.tx} if other is verilated else {}
+    with other(geometry, **pace) as device, model(geometry, seed=case.seed, chip=case.chip) as reference:
+        check(device, reference, placement, case.technology, images(case.sizes, case.seed + 2, case.count),
+              ages=case.ages)
+
+
+@given(case=cases(TINY, largest=16))
+@settings(FEW, max_examples=10)
+def test_tiny(case):
+    check_case(TINY, case)
+
+
+@given(case=cases(PAIRS, largest=16))
+@settings(FEW, max_examples=6)
+def test_pairs(case):
+    check_case(PAIRS, case)
+
+
+@given(case=cases(SMALL, largest=40))
+@settings(FEW, max_examples=4)
+def test_small(case):
+    check_case(SMALL, case)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("geometry", "largest"), [(TINY, 20), (PAIRS, 20), (SMALL, 70)], ids=lambda p: str(
+    getattr(p, "name", p)))
+def test_many(geometry, largest):
+    given(case=cases(geometry, largest=largest, count=12))(MANY(lambda case: check_case(geometry, case)))()
+
+
+@pytest.mark.parametrize("geometry", [TINY, PAIRS], ids=lambda geometry: geometry.name)
+@pytest.mark.parametrize("sizes", [SEVERAL_TILES, COLUMN_TILES], ids=str)
+def test_tiles_and_folds(geometry, sizes):
+    """The networks really need what the random ones might not draw."""
+    placement = place(sizes, 5, geometry)
+    assert sum(tile.layer == 0 for tile in placement.tiles) > 1
+    assert any(tile.rows > geometry.lanes for tile in placement.tiles) or geometry.lanes == geometry.rows
+    with verilated(geometry) as device, model(geometry, seed=99, chip=17) as reference:
+        check(device, reference, placement, technology("pcm"), images(sizes, 6, 5), ages=(0.0, 1e5))
+
+
+@pytest.mark.parametrize("geometry", [TINY, PAIRS, SMALL], ids=lambda geometry: geometry.name)
+def test_the_models_two_ways(geometry):
+    """Rows at once and vectors in batches, or register by register through the protocol."""
+    sizes = (40, 16, 5) if geometry is SMALL else SEVERAL_TILES
+    with registers(geometry) as device, model(geometry, seed=3, chip=200) as reference:
+        check(device, reference, place(sizes, 7, geometry), technology("pcm"), images(sizes, 8, 9), ages=(1.0, 1e6))
+
+
+@given(case=cases(PAIRS, largest=16, count=9))
+@settings(FEW, max_examples=15)
+def test_the_models_two_ways_at_random(case):
+    check_case(PAIRS, case, other=registers)
+
+
+@given(seed=st.integers(0, 2**32 - 1))
+@settings(FEW, max_examples=2)
+def test_several_programmings(seed):
+    """Epochs on one device: new random values each time, the same on both; old networks leave nothing behind."""
+    first, second = place(SEVERAL_TILES, 1, TINY), place(COLUMN_TILES, 2, TINY)
+    kind = technology("pcm")
+    with verilated(TINY) as device, model(TINY, seed=seed, chip=1) as reference:
+        check(device, reference, first, kind, images(SEVERAL_TILES, 3, 3), ages=(3600.0,))
+        once = reference.read_back()
+        check(device, reference, first, kind, images(SEVERAL_TILES, 4, 3))
+        assert any((a != b).any() for a, b in zip(once, reference.read_back(), strict=True))
+        check(device, reference, second, kind, images(COLUMN_TILES, 5, 3), ages=(86400.0,))
+        assert (device.epoch, device.event) == (reference.epoch, reference.event) == (3, 15)
+
+
+@pytest.mark.parametrize("open_device", [model, verilated], ids=["model", "verilated"])
+def test_two_steps_of_age_are_one(open_device):
+    placement, kind, x = place(SEVERAL_TILES, 11, PAIRS), technology("pcm"), images(SEVERAL_TILES, 12, 6)
+
+    def run(*ages):
+        with open_device(PAIRS, seed=4, chip=4) as device:
+            device.configure(placement)
+            device.program(kind)
+            fresh = device.read_back()
+            for seconds in ages:
+                device.age(seconds)
+            gains = device.compensate()
+            outputs, _ = device.infer_codes(x)
+            assert all((a == b).all() for a, b in zip(fresh, device.read_back(), strict=True)), "ageing wrote states"
+            return gains, outputs
+
+    (gains, outputs), (other_gains, others), (early, young) = run(1e3, 1e5, 1e7), run(1e7), run(1e3)
+    assert gains == other_gains != early
+    np.testing.assert_array_equal(outputs, others)
+    assert (outputs != young).any()
+
+
+@pytest.mark.slow
+def test_lanes_change_nothing():
+    """The same tiles on three chips that differ in lanes: with four folds, with two and with one."""
+    found = []
+    for lanes in (4, 8, 16):
+        geometry = TINY.replace(name=f"lanes{lanes}", rows=16, lanes=lanes)
+        placement = place((30, 8, 6), 21, geometry)
+        with verilated(geometry) as device, model(geometry, seed=6, chip=6) as reference:
+            check(device, reference, placement, technology("pcm"), images((30, 8, 6), 22, 6), ages=(1e4,))
+            found.append((device.read_back(), device.infer_codes(images((30, 8, 6), 23, 6)), device.counters()))
+            assert [(tile.rows, tile.columns) for tile in placement.tiles] == [(16, 8), (14, 8), (8, 6)] or lanes
+    for states, (outputs, times), counters in found[1:]:
+        assert all((a == b).all() for a, b in zip(states, found[0][0], strict=True))
+        np.testing.assert_array_equal(outputs, found[0][1][0])
+        np.testing.assert_array_equal(times, found[0][1][1])
+        assert counters == found[0][2]
+
+
+@pytest.mark.parametrize(("rx", "tx"), [(1, 50), (30, 1), (7, 11)])
+def test_pace_changes_nothing(rx, tx):
+    placement = place(SEVERAL_TILES, 31, TINY)
+    with verilated(TINY, rx=rx, tx=tx) as device, model(TINY, seed=8, chip=8) as reference:
+        check(device, reference, placement, technology("pcm"), images(SEVERAL_TILES, 32, 6), ages=(60.0,))
