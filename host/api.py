@@ -2,6 +2,7 @@
 
 import glob
 from collections.abc import Callable
+from typing import Any
 
 from host.backend import Backend, LinkBackend, ModelBackend
 from host.boards_entry import verilated
@@ -10,12 +11,15 @@ from host.device import Device
 from host.errors import BitlineError
 from host.link import Link, LinkError
 from host.urls import SCHEMES, DeviceUrl, parse_url
+from rtl.params.protocol import REPLY_BYTES
 from sim.chip import Chip
 from sim.link import Endpoint
 
 __all__ = ["DEFAULT_SEED", "list_devices", "open_channel", "open_device"]
 
 DEFAULT_SEED = 1
+_FRAME_CYCLES = 2 * REPLY_BYTES
+_FRAME_GAP = 4  # clocks without a byte that end a frame
 _SERIAL_LINES = ("/dev/ttyUSB*", "/dev/ttyACM*", "/dev/cu.usbserial*")
 
 
@@ -23,11 +27,24 @@ def _silent(_text: str) -> None:
     """Tell nobody."""
 
 
+class _PromptChip:
+    """A verilated chip that stops as soon as it has answered: no cycle is spent that the host does not wait for."""
+
+    def __init__(self, chip: Any) -> None:
+        self.push, self.pull, self.close = chip.push, chip.pull, chip.close
+        self._run = chip.run
+
+    def run(self, cycles: int, /) -> None:
+        """Run until something is sent, and on to the end of that frame."""
+        if self._run(cycles, wanted=1) < cycles:
+            self._run(_FRAME_CYCLES, quiet=_FRAME_GAP)
+
+
 class _OwnedSimChannel(SimChannel):
     """A channel to a verilated chip that nobody else holds: closed with it."""
 
     def __init__(self, url: DeviceUrl, progress: Callable[[str], None]) -> None:
-        self._owned = verilated(url.geometry, progress)
+        self._owned = _PromptChip(verilated(url.geometry, progress))
         super().__init__(self._owned)
 
     def close(self) -> None:
