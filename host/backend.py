@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from host.link import LinkError
 from rtl.params import ELEMENT_BITS, DigitalRegion, EngineOperation, EngineRegion, Geometry, Opcode, PortRegion, address
 from rtl.params.protocol import READ_FORMAT, READ_WORDS, VECTOR_BYTES, WINDOW, WRITE_FORMAT
 from rtl.params.registers import register
@@ -36,6 +37,9 @@ class Landing:
 
 WRITE_WORDS = 256
 """Words of one WRITE: long enough that its header does not count, short enough that two are under way."""
+
+_EMPTY_MAX = 10_000
+"""Times that the device may say that no result is ready: far more than any vector takes, whatever the line."""
 
 _VECTOR_HEAD = struct.Struct("<IIH")  # event, and target time as low word and high half-word
 assert _VECTOR_HEAD.size == VECTOR_BYTES
@@ -185,7 +189,7 @@ class LinkBackend:
         """Return (elements (N, M), times (N,)): vectors are sent as long as the device has room for their results."""
         results: list[bytes] = []
         sends: deque[Any] = deque()
-        sent = 0
+        sent = empty = 0
         while len(results) < len(events):
             while sent < len(events) and sent - len(results) < self.geometry.result_vectors:
                 time = int(times[sent])
@@ -195,9 +199,13 @@ class LinkBackend:
             while len(sends) > WINDOW // 2 or (sends and sent == len(events)):
                 self.link.result(sends.popleft())
             body = self.link.receive()
+            empty = 0 if body is not None else empty + 1
             if body is not None:
                 results.append(body)
                 report(1)
+            elif empty > _EMPTY_MAX:
+                raise LinkError(f"no result from the device: asked {empty} times for that of vector "
+                                f"{int(events[len(results)])}; program it again")
         heads = [_VECTOR_HEAD.unpack_from(body) for body in results]
         elements = np.array([np.frombuffer(body, "<i4", offset=VECTOR_BYTES) for body in results], np.int64)
         return elements, np.array([low | high << 32 for _, low, high in heads], np.int64)
