@@ -1,5 +1,6 @@
 """A whole run over a line that spoils frames, to the gates and to their twin: the same end as over a good line."""
 
+import contextlib
 import itertools
 import random
 
@@ -10,7 +11,7 @@ from host.backend import LinkBackend
 from host.channels import ChannelError, LoopbackChannel
 from host.device import Device
 from host.link import Link, LinkError
-from rtl.params import Opcode, geometry_hash, preset
+from rtl.params import EngineRegion, Opcode, address, geometry_hash, preset
 from sim.chip import Chip
 from sim.link import Endpoint
 from sim.technology import technology
@@ -207,6 +208,7 @@ def test_another_host_is_noticed(open_channel):
         second = linked(Cable(channel), TINY, seed=6)
         second.configure(place(SIZES, 1, TINY))
         second.program(technology("pcm"))
+        second.infer(images(SIZES, 2, 3))
         states, digest = second.read_back(), second.backend.link._digest
         with pytest.raises(LinkError, match=r"^the device's state is not what this session left: .* program it again$"):
             first.infer(images(SIZES, 2, 2))
@@ -228,3 +230,27 @@ def test_wrong_geometry_is_refused(open_channel):
     after = Link(Cable(channel), TINY).identity
     assert (before.digest, before.commands) == (after.digest, after.commands)
     channel.close()
+
+
+def test_a_result_that_never_comes_is_an_error():
+    """Routes that lead nowhere: the chip takes the vector, and says for ever that no result is ready."""
+    with linked(twin(), TINY) as device:
+        device.configure(place(SIZES, 1, TINY))
+        device.program(technology("ideal"))
+        device.backend.link._channel._endpoint.device.receive = lambda: None
+        with pytest.raises(LinkError, match=r"^no result from the device: asked \d+ times for that of vector 0"):
+            device.infer(images(SIZES, 2, 2))
+
+
+@pytest.mark.xfail(raises=AssertionError, reason="frames do not name their session: a host that comes back after "
+                   "another one did as many requests gets the other one's answers")
+def test_another_host_that_did_as_much_is_noticed():
+    channel, targets = twin(), address(1, EngineRegion.TARGETS, 0)
+    first = Link(Cable(channel), TINY)
+    first.write(targets, [1])
+    second = Link(Cable(channel), TINY)
+    second.write(targets, [2])
+    second.write(targets + 1, [3])
+    with contextlib.suppress(LinkError):
+        first.write(targets + 1, [4])
+        assert second.read(targets, 2) == [2, 4], "the device never executed what it acknowledged"
