@@ -124,7 +124,7 @@ MUTATIONS = {
     "row and column exchanged": (sim.array, "hash_counter", swapped_counter, {"device states"}),
     "epoch one bit too high": (sim.array, "EPOCH_SHIFT", 23, {"device states"}),
     "iteration in other bits": (sim.write_verify, "ITERATION_SHIFT", 5, {"write-verify"}),
-    "noise rounded down": (sim.adc, "round_shift", floor_shift, {"outputs"}),
+    "noise rounded down": (sim.adc, "round_shift", floor_shift, {"outputs", "write-verify"}),
     "halves rounded down": (sim.device, "round_shift", half_down, {"outputs"}),
     "clipped one code early": (sim.tile, "convert", wrong_convert, {"outputs", "write-verify"}),
     "gain 1.6 % too large": (sim.tile, "convert", low_gain, {"outputs", "write-verify"}),
