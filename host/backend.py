@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from host.link import LinkError
 from rtl.params import ELEMENT_BITS, DigitalRegion, EngineOperation, EngineRegion, Geometry, Opcode, PortRegion, address
 from rtl.params.protocol import READ_FORMAT, READ_WORDS, VECTOR_BYTES, WINDOW, WRITE_FORMAT
 from rtl.params.registers import register
@@ -39,6 +40,9 @@ WRITE_WORDS = 256
 
 _CONTEXT = register("engine", EngineRegion.REGISTERS, "context").offset
 assert register("engine", EngineRegion.REGISTERS, "row").offset == _CONTEXT + 1
+
+_EMPTY_MAX = 10_000
+"""Times that the device may say that no result is ready: far more than any vector takes, whatever the line."""
 
 _VECTOR_HEAD = struct.Struct("<IIH")  # event, and target time as low word and high half-word
 assert _VECTOR_HEAD.size == VECTOR_BYTES
@@ -217,7 +221,8 @@ class LinkBackend:
         """Return (elements (N, M), times (N,)): vectors are sent as long as the device has room for their results."""
         results: list[bytes] = []
         sends: deque[Any] = deque()
-        sent, room = 0, 1  # the first result tells how many of them the device can hold
+        sent = empty = 0
+        room = 1  # the first result tells how many of them the device can hold
         while len(results) < len(events):
             while sent < len(events) and sent - len(results) < room:
                 time = int(times[sent])
@@ -227,10 +232,14 @@ class LinkBackend:
             while len(sends) > WINDOW // 2 or (sends and sent == len(events)):
                 self.link.result(sends.popleft())
             body = self.link.receive()
+            empty = 0 if body is not None else empty + 1
             if body is not None:
                 results.append(body)
                 room = self._room(len(body))
                 report(1)
+            elif empty > _EMPTY_MAX:
+                raise LinkError(f"no result from the device: asked {empty} times for that of vector "
+                                f"{int(events[len(results)])}; program it again")
         heads = [_VECTOR_HEAD.unpack_from(body) for body in results]
         elements = np.array([np.frombuffer(body, "<i4", offset=VECTOR_BYTES) for body in results], np.int64)
         return elements, np.array([low | high << 32 for _, low, high in heads], np.int64)

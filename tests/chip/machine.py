@@ -1,6 +1,7 @@
 """Networks, technologies and devices that the tests of whole chips share."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 from hypothesis import strategies as st
@@ -56,7 +57,7 @@ def network(sizes: tuple[int, ...], seed: int) -> Network:
     """Return a chain of random dense layers, relu between them."""
     rng = np.random.default_rng(seed)
     layers = []
-    for k, (inputs, outputs) in enumerate(zip(sizes, sizes[1:], strict=False)):
+    for k, (inputs, outputs) in enumerate(itertools.pairwise(sizes)):
         weight = rng.normal(size=(outputs, inputs)) / np.sqrt(inputs)
         layers.append(Dense(f"layer{k}", weight, rng.normal(size=outputs) / 4, relu=k + 2 < len(sizes)))
     return Network(sizes[0], tuple(layers))

@@ -1,0 +1,195 @@
+"""Models that are wrong in one place each: the comparison with the gates must see every one of them."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+import sim.adc
+import sim.array
+import sim.core
+import sim.device
+import sim.digital
+import sim.mesh
+import sim.port
+import sim.tile
+import sim.write_verify
+from host.compare import observe
+from host.results import BitExact
+from rtl.params import Purpose, preset
+from sim.fixed import round_shift
+from sim.technology import technology
+from tests.chip.machine import images, model, place, verilated
+
+TINY, PAIRS = preset("tiny"), preset("pairs")
+SIZES = (13, 8, 6)
+AGES = (1e5,)
+
+
+def silent(_label, _total):
+    return lambda _done: None
+
+
+def kind():
+    """PCM with a pulse in twenty missing its window, so that every branch of write-verify is taken."""
+    base = technology("pcm")
+    return base.replace(iterations=dataclasses.replace(base.iterations, value=4))
+
+
+def run(device, geometry):
+    found = observe(device, place(SIZES, 1, geometry), kind(), 2 * images(SIZES, 2, 40), ages=AGES, progress=silent)
+    device.close()
+    return found
+
+
+@pytest.fixture(scope="module", params=[TINY, PAIRS], ids=lambda geometry: geometry.name)
+def gates(request):
+    """What the gates do, once; every model is compared with it."""
+    geometry = request.param
+    found = run(verilated(geometry, seed=21, chip=9), geometry)
+    assert not differing(found, run(model(geometry, seed=21, chip=9), geometry))
+    return geometry, found
+
+
+def differing(gates, other):
+    """Return the parts in which two runs differ, counted as `host.compare` counts them."""
+    parts = {name: _count(gates[name], other[name]) for name in gates}
+    result = BitExact(images=40, parts=parts)
+    assert bool(result.differing) == any(wrong for _, wrong in parts.values())
+    return {name for name, (_, wrong) in parts.items() if wrong}
+
+
+def _count(ours, theirs):
+    from host.compare import _count as count
+    return count(ours, theirs)
+
+
+def other_purpose(name):
+    class Wrong:
+        """Purposes with one of them taken for another."""
+
+        def __getattr__(self, asked):
+            return Purpose.PROBE if asked == name and name != "PROBE" else (
+                Purpose.READ if asked == name else getattr(Purpose, asked))
+
+    return Wrong()
+
+
+def floor_shift(value, shift):
+    return value >> shift
+
+
+def half_down(value, shift):
+    return value if shift == 0 else (value + (1 << (shift - 1)) - 1) >> shift
+
+
+def wrong_convert(charge, gain, offset, code_max):
+    code, clipped = sim.adc.convert(charge, gain, offset, code_max)
+    return np.maximum(code, -code_max + 1), clipped
+
+
+def low_gain(charge, gain, offset, code_max):
+    return sim.adc.convert(charge, gain + (gain >> 6), offset, code_max)
+
+
+def early_affine(code, scale, bias):
+    return round_shift(code * scale, 9) * 2 + bias
+
+
+def swapped_counter(row, column, device=0):
+    from rtl.params import hash_counter
+    return hash_counter(column, row, device)
+
+
+def one_word(words):
+    from sim.gauss import gaussian
+    return gaussian(words >> 1)
+
+
+def small_window(self, *arguments):
+    settings, *rest = arguments
+    return _program(self, {**settings, "window": settings["window"] - 1}, *rest)
+
+
+_program = sim.write_verify.WriteVerify.program
+
+# What is changed (module, name), to what, and where that must show at least.
+MUTATIONS = {
+    "read noise of another purpose": (sim.tile, "Purpose", other_purpose("READ"), {"outputs"}),
+    "pulses of another purpose": (sim.array, "Purpose", other_purpose("PULSE"), {"device states"}),
+    "1/f noise of another purpose": (sim.array, "Purpose", other_purpose("FLICKER"), {"outputs"}),
+    "relaxation of another purpose": (sim.array, "Purpose", other_purpose("STATIC"), {"outputs"}),
+    "verify reads of another purpose": (sim.write_verify, "Purpose", other_purpose("VERIFY"), {"write-verify"}),
+    "probes of another purpose": (sim.write_verify, "Purpose", other_purpose("PROBE"), {"compensation"}),
+    "row and column exchanged": (sim.array, "hash_counter", swapped_counter, {"device states"}),
+    "epoch one bit too high": (sim.array, "EPOCH_SHIFT", 23, {"device states"}),
+    "iteration in other bits": (sim.write_verify, "ITERATION_SHIFT", 5, {"write-verify"}),
+    "noise rounded down": (sim.adc, "round_shift", floor_shift, {"outputs", "write-verify"}),
+    "halves rounded down": (sim.device, "round_shift", half_down, {"outputs"}),
+    "clipped one code early": (sim.tile, "convert", wrong_convert, {"outputs", "write-verify"}),
+    "gain 1.6 % too large": (sim.tile, "convert", low_gain, {"outputs", "write-verify"}),
+    "partial sums of one bit less": (sim.tile, "affine", early_affine, {"outputs"}),
+    "norm of one fraction bit less": (sim.adc, "NORM_FRACTION", 3, {"outputs"}),
+    "noise constants limited early": (sim.array, "NOISE_MAX", 500, {"outputs"}),
+    "other bits of the hash": (sim.array, "gaussian", one_word, {"outputs"}),
+    "largest conductance too low": (sim.device, "CODE_MAX", 40, {"outputs"}),
+    "window one count smaller": (sim.write_verify.WriteVerify, "program", small_window, {"write-verify"}),
+}
+
+
+@pytest.mark.parametrize("name", MUTATIONS)
+def test_is_seen(gates, name, monkeypatch):
+    geometry, expected = gates
+    owner, attribute, wrong, where = MUTATIONS[name]
+    sim.array._static_samples.cache_clear()
+    sim.array._counters.cache_clear()
+    monkeypatch.setattr(owner, attribute, wrong)
+    found = differing(expected, run(model(geometry, seed=21, chip=9), geometry))
+    monkeypatch.undo()
+    sim.array._static_samples.cache_clear()
+    sim.array._counters.cache_clear()
+    assert found & where, f"only {found or 'nothing'} differs"
+
+
+def test_significance_is_seen(gates):
+    """The main pair weighs 2 in a model of gates that have 3; with one pair there is none to weigh."""
+    geometry, expected = gates
+    if geometry.pairs == 1:
+        wrong = geometry.replace(rows=geometry.rows, state_bits=15)
+    else:
+        wrong = geometry.replace(significance=2)
+    device = model(geometry, seed=21, chip=9)
+    for core in device.backend.chip.cores:
+        core.programming.array.geometry = wrong
+    assert differing(expected, run(device, geometry)) >= {"outputs"}
+
+
+@pytest.mark.parametrize("changes", [{"seed": 22}, {"chip": 10}], ids=str)
+def test_coordinates_are_seen(gates, changes):
+    geometry, expected = gates
+    device = model(geometry, **{"seed": 21, "chip": 9, **changes})
+    assert differing(expected, run(device, geometry)) >= {"outputs", "device states", "write-verify"}
+
+
+@pytest.mark.parametrize(("unit", "name"), [
+    ("cores", "vectors"), ("cores", "row_ticks"), ("cores", "conversions"), ("cores", "clips")])
+def test_a_miscounted_event_is_seen(gates, unit, name):
+    geometry, expected = gates
+    device = model(geometry, seed=21, chip=9)
+    accept = device.backend.chip.cores[0].tiles.accept
+
+    def miscount(message):
+        answer = accept(message)
+        getattr(device.backend.chip, unit)[0].tiles.counters[name] += 1
+        return answer
+
+    device.backend.chip.cores[0].tiles.accept = miscount
+    assert differing(expected, run(device, geometry)) == {"counters"}
+
+
+def test_time_is_seen(gates):
+    """A tile that is free one picosecond late."""
+    geometry, expected = gates
+    device = model(geometry, seed=21, chip=9)
+    device.backend.chip.cores[0].tiles.free += 1
+    assert differing(expected, run(device, geometry)) == {"target time"}
