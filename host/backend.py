@@ -14,7 +14,7 @@ import numpy as np
 
 from host.link import LinkError
 from rtl.params import ELEMENT_BITS, DigitalRegion, EngineOperation, EngineRegion, Geometry, Opcode, PortRegion, address
-from rtl.params.protocol import READ_FORMAT, READ_WORDS, VECTOR_BYTES, WINDOW, WRITE_FORMAT
+from rtl.params.protocol import READ_FORMAT, READ_WORDS, REPLY_BYTES, VECTOR_BYTES, WINDOW, WRITE_FORMAT
 from rtl.params.registers import register
 from sim.chip import Chip
 from sim.fixed import Ints
@@ -218,9 +218,13 @@ class LinkBackend:
                 for k in range(0, columns, READ_WORDS)]
 
     def infer(self, events: Ints, times: Ints, activations: Ints, report: Report) -> tuple[Ints, Ints]:
-        """Return (elements (N, M), times (N,)): vectors are sent as long as the device has room for their results."""
+        """Return (elements (N, M), times (N,)): vectors are sent as long as the device has room for their results.
+
+        Each vector has a request for a result in its wake, so that none waits at the host while the next one travels.
+        """
         results: list[bytes] = []
         sends: deque[Any] = deque()
+        asked: deque[Any] = deque()
         sent = empty = 0
         room = 1  # the first result tells how many of them the device can hold
         while len(results) < len(events):
@@ -229,9 +233,11 @@ class LinkBackend:
                 head = _VECTOR_HEAD.pack(int(events[sent]), time & 0xFFFFFFFF, time >> 32)
                 sends.append(self.link.submit(Opcode.SEND, head + np.asarray(activations[sent], np.int8).tobytes()))
                 sent += 1
+                if results and len(results[0]) < REPLY_BYTES:  # a longer one comes in parts, which `receive` joins
+                    asked.append(self.link.submit(Opcode.RECEIVE, b""))
             while len(sends) > WINDOW // 2 or (sends and sent == len(events)):
                 self.link.result(sends.popleft())
-            body = self.link.receive()
+            body = (self.link.result(asked.popleft()) or None) if asked else self.link.receive()
             empty = 0 if body is not None else empty + 1
             if body is not None:
                 results.append(body)
@@ -240,6 +246,8 @@ class LinkBackend:
             elif empty > _EMPTY_MAX:
                 raise LinkError(f"no result from the device: asked {empty} times for that of vector "
                                 f"{int(events[len(results)])}; program it again")
+        for ticket in asked:
+            self.link.result(ticket)
         heads = [_VECTOR_HEAD.unpack_from(body) for body in results]
         elements = np.array([np.frombuffer(body, "<i4", offset=VECTOR_BYTES) for body in results], np.int64)
         return elements, np.array([low | high << 32 for _, low, high in heads], np.int64)
