@@ -32,6 +32,8 @@ class InputBuffer(wiring.Component):
         Region INPUTS: route -> context | valid << 6.
     ready : Out, a bit a context
         It has a complete vector.
+    begun : Out, a bit a context
+        It was just named as an input.
     context : In
         Whose oldest complete vector is looked at.
     header : Out
@@ -50,6 +52,7 @@ class InputBuffer(wiring.Component):
             "i": In(stream.Signature(flit_layout(geometry))),
             "bus": In(BusSignature()),
             "ready": Out(geometry.contexts),
+            "begun": Out(geometry.contexts),
             "context": In(bits_for(geometry.contexts - 1)),
             "header": Out(header_layout),
             "address": In(self._address_bits),
@@ -149,6 +152,9 @@ class InputBuffer(wiring.Component):
             write.data.eq(request.payload.data),
             write.en.eq(request.valid & request.ready & request.payload.write),
         ]
+        entry = data.View(_input_layout, request.payload.data[:_input_layout.size])
+        with m.If(write.en & entry.valid):
+            m.d.comb += [self.begun[k].eq(entry.context == k) for k in range(self.geometry.contexts)]
         written = Signal(reset_less=True)
         with m.If(request.valid & request.ready):
             m.d.sync += [answer.eq(1), written.eq(request.payload.write)]

@@ -85,7 +85,7 @@ class Loader(wiring.Component):
 
     Members
     -------
-    ready, context, header, address, word, release
+    ready, begun, context, header, address, word, release
         To the input buffer.
     lookup : Out(ContextLookup)
     verify_gain, verify_offset : In
@@ -114,6 +114,7 @@ class Loader(wiring.Component):
         g = geometry
         super().__init__({
             "ready": In(g.contexts),
+            "begun": In(g.contexts),
             "context": Out(bits_for(g.contexts - 1)),
             "header": In(header_layout),
             "address": Out(bits_for(g.row_words - 1)),
@@ -295,13 +296,21 @@ class Loader(wiring.Component):
         return chosen
 
     def _times(self, m, context, header, record):
-        """Return max(time, free) + latency of the context, two clocks after the record; it is free again then."""
+        """Return max(time, free) + latency of the context, two clocks after the record; it is free again then.
+
+        A context that has just begun is free at 0.
+        """
+        used = Signal(self.geometry.contexts)
         m.submodules.free = free = memory.Memory(
             shape=unsigned(TIME_BITS), depth=1 << ceil_log2(self.geometry.contexts), init=[])
         read, write = free.read_port(), free.write_port()
         start = Signal(TIME_BITS, reset_less=True)
         done = Signal(TIME_BITS)
-        m.d.sync += start.eq(Mux(header.time > read.data, header.time, read.data))
+        waits = used.bit_select(context, 1) & (read.data > header.time)
+        m.d.sync += [
+            start.eq(Mux(waits, read.data, header.time)),
+            used.eq((used | Mux(write.en, 1 << context, 0)) & ~self.begun),
+        ]
         m.d.comb += [
             read.addr.eq(context),
             read.en.eq(1),

@@ -90,6 +90,7 @@ class Tile(wiring.Component):
         connect(m, flipped(self.read.request), loader.read)
         m.d.comb += [
             loader.ready.eq(buffer.ready),
+            loader.begun.eq(buffer.begun),
             buffer.context.eq(loader.context),
             loader.header.eq(buffer.header),
             buffer.address.eq(loader.address),

@@ -53,9 +53,12 @@ class Tiles:
         self._weights[context] = Weights(nets)
 
     def write(self, region: int, offset: int, value: int) -> None:
-        """Write a word of COLUMNS or INPUTS."""
+        """Write a word of COLUMNS or INPUTS; a context that an input names is free at time 0."""
         if region == EngineRegion.INPUTS:
             self.inputs[offset] = value & (2 * _INPUT_VALID - 1)
+            context = value & (_INPUT_VALID - 1)
+            if value & _INPUT_VALID and context < len(self.free):
+                self.free[context] = 0
         else:
             index, field = divmod(offset, COLUMN_STRIDE)
             for register in fields("engine", EngineRegion.COLUMNS):

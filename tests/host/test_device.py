@@ -49,6 +49,16 @@ def test_stream_is_inference(device):
     np.testing.assert_array_equal(np.array(list(device.stream(iter(vectors()), batch=7))), whole)
 
 
+def test_a_placement_begins_a_new_clock(device):
+    _, first = device.infer_codes(vectors())
+    _, later = device.infer_codes(vectors())
+    device.configure(placement())
+    device.program(PCM)
+    _, again = device.infer_codes(vectors())
+    np.testing.assert_array_equal(again, first)
+    assert later.min() > first.max()
+
+
 def test_noise_differs_from_vector_to_vector(device):
     same = np.repeat(vectors()[:1], 20, axis=0)
     assert len(np.unique(device.infer_codes(same)[0], axis=0)) > 1

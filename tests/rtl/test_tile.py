@@ -391,6 +391,33 @@ def test_unknown_routes_are_dropped_and_noise_constants_rewritten():
     assert got == expected + bench.expected(second)
 
 
+def test_a_context_named_as_an_input_begins_at_time_0():
+    """The other context's clock goes on, as it does when a route is cleared or names a context that is not there."""
+    bench = Bench(preset("tiny").replace(contexts=2), [(8, 8), (4, 4)], seed=11)
+    batches = [bench.batch(context, 2, start=10**6 * (1 - k)) for k in range(2) for context in range(2)]
+    writes = [(40, 1), (41, 3 | 1 << 6), (10, 1 << 6)]
+    expected = [bench.expected(batch) for batch in batches[:2]]
+    for offset, value in writes:
+        bench.model.write(EngineRegion.INPUTS, offset, value)
+    expected += [bench.expected(batch) for batch in batches[2:]]
+
+    async def scenario(ctx):
+        for batch in batches[:2]:
+            await put(ctx, bench.dut.i, bench.flits(batch))
+        await bench.until_idle(ctx)
+        for offset, value in writes:
+            await access(ctx, bench.dut.bus, EngineRegion.INPUTS, offset, value)
+        for batch in batches[2:]:
+            await put(ctx, bench.dut.i, bench.flits(batch))
+        await bench.until_idle(ctx)
+
+    got = bench.run(scenario)
+    for context in range(2):
+        assert [flit for flit in got if flit["route"] == 20 + context] == expected[context] + expected[context + 2]
+    began, went_on = (flits[0]["data"] >> 32 for flits in expected[2:])
+    assert began == batches[2].times[0] + 1000 < 10**6 < went_on
+
+
 def test_largest_charges_do_not_wrap():
     """All nets and activations at their largest: charge, noise and code are still exact."""
     bench = Bench(preset("tiny"), [(8, 8)], seed=10)

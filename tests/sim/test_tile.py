@@ -75,6 +75,21 @@ def test_partial_sums(tiles):
     assert later.times[0] == times[-1] + 500
 
 
+def test_a_context_named_as_an_input_begins_at_time_0(tiles):
+    batch = Message(route=3, kind=FlitKind.ACTIVATION, events=np.zeros(1, np.int64), times=np.array([70]),
+                    elements=np.zeros((1, 8), np.int64))
+
+    def left() -> int:
+        return int(tiles.accept(batch)[0].times[0])
+
+    assert [left(), left()] == [570, 1070]
+    for offset, value in ((5, 1), (6, 2 | 1 << 6), (7, 63 | 1 << 6)):  # cleared; another context; none
+        tiles.write(EngineRegion.INPUTS, offset, value)
+    assert left() == 1570
+    tiles.write(EngineRegion.INPUTS, 3, 1 | 1 << 6)
+    assert left() == 570
+
+
 def test_batch_is_the_same_as_one_by_one(tiles):
     rng = np.random.default_rng(7)
     x = rng.integers(-127, 128, (9, 8))
