@@ -1,7 +1,8 @@
 """The device states of one engine: pulses change them, ageing sweeps over them, nets and noise constants come out.
 
 A state memory a device of a cell, so that a pulse writes its own device and needs to know no other. Pulses and sweeps
-share the device pipelines (`rtl/device.py`), `program_lanes` of them side by side; one operation at a time.
+share the device pipelines (`rtl/device.py`), `program_lanes` of them side by side, which take a group of devices every
+`SLOTS` clocks; one operation at a time.
 """
 
 from amaranth.hdl import Array as Choice
@@ -15,7 +16,7 @@ from rtl.column_noise import ColumnNoise
 from rtl.constants import NoiseWrite
 from rtl.context import context_layout, settings_layout
 from rtl.delay import Delay
-from rtl.device import Device, TableWrite, state_code
+from rtl.device import SLOTS, Device, TableWrite, state_code
 from rtl.engine import NetWrite
 from rtl.params import Geometry
 from rtl.params.formats import CODE_BITS, G16_BITS
@@ -23,6 +24,9 @@ from rtl.params.formats import CODE_BITS, G16_BITS
 __all__ = ["Array", "PulseRequest", "StateAccess", "programming_counters"]
 
 _COUNTER_BITS = 48
+_ISSUE_SLOT = SLOTS - 3
+"""What is issued in it has its states a clock later, and two clocks later, in the last slot, enters the pipeline."""
+
 _SETTLE = 7
 """Clocks from a result of the device pipeline to the last group of the engine having passed on the net."""
 
@@ -30,7 +34,7 @@ programming_counters = data.StructLayout({"pulses": _COUNTER_BITS, "aged": _COUN
 
 
 class PulseRequest(data.StructLayout):
-    """A clock of melt pulses at one column of the row in `settings.row`; columns come in order.
+    """Melt pulses that are given together at one column of the row in `settings.row`; columns come in order.
 
     `first` goes back to column 0, `advance` moves on to the next column afterwards. `mask` tells which of the devices
     program_lanes * group + k get a pulse of `amplitude` (g16).
@@ -55,7 +59,7 @@ class StateAccess(data.StructLayout):
 
 
 class _Place(data.StructLayout):
-    """Where in the memories the devices of one clock lie; `last` marks the last devices of a column."""
+    """Where in the memories a group of devices lies; `last` marks the last devices of a column."""
 
     def __init__(self, geometry: Geometry):
         super().__init__({
@@ -67,7 +71,7 @@ class _Place(data.StructLayout):
 
 
 class _Issue(data.StructLayout):
-    """What one clock sends into the device pipelines."""
+    """What enters the device pipelines together."""
 
     def __init__(self, geometry: Geometry):
         super().__init__({"place": _Place(geometry), "row": 14, "column": 14, "iteration": 8, "g16": G16_BITS})
@@ -84,10 +88,13 @@ class Array(wiring.Component):
         `start` is high for one clock; with `aging` it sweeps the context, else it finds the row for pulses.
         `aging` stays until `idle`.
     idle : Out(1)
-        Nothing is under way: states, nets and noise constants are stored. Low from the clock after `start` or a pulse.
+        Nothing is under way: states, nets and noise constants are stored. Low from the clock after `start`, or after a
+        pulse was taken.
     table_write : TableWrite, in
+    pace : Out(1)
+        High once in `SLOTS` clocks.
     pulse : PulseRequest, in
-        Always accepted, while idle or behind other pulses.
+        Taken with `pace`, while idle or behind other pulses.
     state, state_o : StateAccess in; states of its cell a clock later, valid while idle and not ageing.
     net_write, noise_write : Out
     counters : Out
@@ -99,7 +106,7 @@ class Array(wiring.Component):
         self._noise = ColumnNoise(geometry=geometry)
         super().__init__({
             "settings": In(settings_layout), "record": In(context_layout), "start": In(1), "aging": In(1),
-            "idle": Out(1), "table_write": In(TableWrite), "pulse": In(PulseRequest(geometry)),
+            "idle": Out(1), "table_write": In(TableWrite), "pace": Out(1), "pulse": In(PulseRequest(geometry)),
             "state": In(StateAccess(geometry)),
             "state_o": Out(data.ArrayLayout(unsigned(geometry.state_bits), geometry.devices)),
             "net_write": Out(NetWrite(geometry)), "noise_write": Out(NoiseWrite(geometry)),
@@ -108,13 +115,16 @@ class Array(wiring.Component):
 
     @property
     def groups(self) -> int:
-        """Clocks that the devices of a cell take."""
+        """Groups of devices that a cell has: they enter the pipelines one after another."""
         return self.geometry.devices // self.geometry.program_lanes
 
     def elaborate(self, platform):
         m = Module()
         g = self.geometry
 
+        slot = Signal(range(SLOTS))
+        m.d.sync += slot.eq(slot + 1)
+        m.d.comb += self.pace.eq(slot == _ISSUE_SLOT)
         issue, running, swept = self._issue(m)
         reads, writes = self._memories(m)
         states = Signal(self.state_o.shape())
@@ -129,21 +139,23 @@ class Array(wiring.Component):
         ]
         g16 = self._device_inputs(m, fetched, states)
 
-        m.submodules.places = places = Delay(shape=_Place(g), clocks=self._devices[0].latency)
-        m.d.comb += [places.i.eq(entered.place), places.i_valid.eq(busy_entered)]
+        last_slot = slot == SLOTS - 1
+        m.submodules.places = places = Delay(shape=_Place(g), clocks=self._devices[0].latency // SLOTS)
+        m.d.comb += [places.i.eq(entered.place), places.i_valid.eq(busy_entered), places.enable.eq(last_slot)]
         for lane, device in enumerate(self._devices):
             m.submodules[f"device_{lane}"] = device
             m.d.comb += [
                 device.settings.eq(self.settings), device.tile.eq(self.record.tile),
-                device.table_write.eq(self.table_write),
-                device.i.aging.eq(self.aging), device.i.g16.eq(g16[lane]),
+                device.table_write.eq(self.table_write), device.aging.eq(self.aging), device.slot.eq(slot),
+                device.i.g16.eq(g16[lane]),
                 device.i.device.eq(entered.place.group * g.program_lanes + lane),
                 device.i.column.eq(entered.column), device.i.row.eq(entered.row),
                 device.i.iteration.eq(entered.iteration),
             ]
 
-        stored = places.o_valid & ~self.aging
-        shown = self._retire(m, places, states, stored)
+        retired, stored = Signal(), Signal()
+        m.d.comb += [retired.eq(places.o_valid & last_slot), stored.eq(retired & ~self.aging)]
+        shown = self._retire(m, retired, places.o, states)
         m.d.comb += [read.addr.eq(Mux(self.aging, issue.place.cell, Mux(shown.valid, shown.cell, self.state.cell)))
                      for read in reads]
         for k, write in enumerate(writes):
@@ -156,9 +168,10 @@ class Array(wiring.Component):
             ]
 
         self._count(m, swept)
-        flying = Signal(range(self._devices[0].latency + _SETTLE + 3))
+        settled = self._devices[0].latency + _SETTLE + 2
+        flying = Signal(range(settled + 1))
         with m.If(issue.place.mask.any()):
-            m.d.sync += flying.eq(self._devices[0].latency + _SETTLE + 2)
+            m.d.sync += flying.eq(settled)
         with m.Elif(flying != 0):
             m.d.sync += flying.eq(flying - 1)
         m.d.comb += self.idle.eq(~running & (flying == 0) & ~self._noise.busy)
@@ -215,13 +228,14 @@ class Array(wiring.Component):
                     m.d.sync += [cursor.lane.eq(walk.row), row_net.eq(row_net)]
                     m.next = "Idle"
             with m.State("Sweep"):
-                m.d.comb += [running.eq(1), swept.eq(1), issue.eq(walk), issue.place.mask.eq(~0),
+                m.d.comb += [running.eq(1), swept.eq(self.pace), issue.eq(walk),
+                             issue.place.mask.eq(self.pace.replicate(g.program_lanes)),
                              issue.place.last.eq(last_group & last_row)]
                 with m.If(since != self._noise.clocks):
                     m.d.sync += since.eq(since + 1)
-                with m.If(~last_group):
+                with m.If(self.pace & ~last_group):
                     m.d.sync += walk.place.group.eq(walk.place.group + 1)
-                with m.Else():
+                with m.Elif(self.pace):
                     m.d.sync += [walk.place.group.eq(0), walk.place.cell.eq(walk.place.cell + 1)]
                     self._next_cell(m, walk, last_row, since)
             with m.State("Pause"):  # the root of the column before is still being taken
@@ -236,7 +250,7 @@ class Array(wiring.Component):
         m.d.comb += here.eq(cursor)
         with m.If(pulse.first):
             m.d.comb += [here.cell.eq(record.state_base + row), here.net.eq(row_net)]
-        with m.If(pulse.valid):
+        with m.If(pulse.valid & self.pace):
             m.d.comb += [
                 issue.place.eq(here), issue.place.mask.eq(pulse.mask), issue.place.group.eq(pulse.group),
                 issue.row.eq(row), issue.column.eq(Mux(pulse.first, 0, column)),
@@ -265,7 +279,7 @@ class Array(wiring.Component):
             with m.Else():
                 m.d.sync += since.eq(0)
 
-    def _retire(self, m, places, states, stored):
+    def _retire(self, m, retired, place, states):
         """Form the net of each cell that changed, and send it. Returns the cell whose states are to be read.
 
         A pulsed cell is read back for the codes of all its devices: this serves the net, an emulation matter. The
@@ -274,22 +288,17 @@ class Array(wiring.Component):
         g = self.geometry
         cell = data.StructLayout({"valid": 1, "place": _Place(g)})
         shown, read, ready, formed = (Signal(cell, name=name) for name in ("shown", "read", "ready", "formed"))
-        m.d.sync += [shown.valid.eq(places.o_valid), shown.place.eq(places.o)]
+        m.d.sync += [shown.valid.eq(retired), shown.place.eq(place)]
         m.d.sync += [read.eq(shown), ready.eq(read), formed.eq(ready)]
 
         codes = Signal(data.ArrayLayout(unsigned(CODE_BITS), g.devices), reset_less=True)
         complete = self.groups - 1
         for k in range(g.devices):
             group, lane = divmod(k, g.program_lanes)
-            aged = self._devices[lane].code
-            for name in ("aged_shown", "aged_read"):
-                later = Signal(CODE_BITS, name=f"{name}_{k}", reset_less=True)
-                m.d.sync += later.eq(aged)
-                aged = later
             with m.If(~self.aging):
                 m.d.sync += codes[k].eq(state_code(states[k]))
             with m.Elif(read.place.group == group):
-                m.d.sync += codes[k].eq(aged)
+                m.d.sync += codes[k].eq(self._devices[lane].code)
 
         net = Signal(signed(g.net_bits), reset_less=True)
         main = codes[0] - codes[1]
@@ -320,7 +329,7 @@ class Array(wiring.Component):
         """Count pulses as they are asked for, and devices as they are swept."""
         lanes = self.geometry.program_lanes
         pulses = sum((self.pulse.mask[k] for k in range(lanes)), Const(0, 1))
-        with m.If(self.pulse.valid):
+        with m.If(self.pulse.valid & self.pace):
             m.d.sync += self.counters.pulses.eq(self.counters.pulses + pulses)
         with m.If(swept):
             m.d.sync += self.counters.aged.eq(self.counters.aged + lanes)

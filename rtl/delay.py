@@ -25,6 +25,8 @@ class Delay(wiring.Component):
     -------
     i, o : shape
     i_valid, o_valid : 1 bit
+    enable : 1 bit
+        Clocks count while it is high, and only they.
     """
 
     def __init__(self, *, shape, clocks: int):
@@ -32,7 +34,9 @@ class Delay(wiring.Component):
             raise ValueError(f"clocks must be a non-negative integer, not {clocks!r}")
         self.shape = shape
         self.clocks = clocks
-        super().__init__({"i": In(shape), "i_valid": In(1), "o": Out(shape), "o_valid": Out(1)})
+        super().__init__({
+            "i": In(shape), "i_valid": In(1), "enable": In(1, init=1), "o": Out(shape), "o_valid": Out(1),
+        })
 
     def elaborate(self, platform):
         m = Module()
@@ -40,7 +44,8 @@ class Delay(wiring.Component):
         valid = self.i_valid
         for clock in range(self.clocks):
             after = Signal(name=f"valid_{clock}")
-            m.d.sync += after.eq(valid)
+            with m.If(self.enable):
+                m.d.sync += after.eq(valid)
             valid = after
         m.d.comb += self.o_valid.eq(valid)
 
@@ -48,7 +53,8 @@ class Delay(wiring.Component):
             value = self.i
             for clock in range(self.clocks):
                 after = Signal(self.shape, name=f"value_{clock}", reset_less=True)
-                m.d.sync += after.eq(value)
+                with m.If(self.enable):
+                    m.d.sync += after.eq(value)
                 value = after
             m.d.comb += self.o.eq(value)
         else:
@@ -64,11 +70,12 @@ class Delay(wiring.Component):
         m.d.comb += read.addr.eq(place + 1)
         with m.If(place == self.clocks - 1):
             m.d.comb += read.addr.eq(0)
-        m.d.sync += place.eq(read.addr)
+        with m.If(self.enable):
+            m.d.sync += place.eq(read.addr)
         m.d.comb += [
             write.addr.eq(place),
             write.data.eq(self.i),
-            write.en.eq(1),
-            read.en.eq(1),
+            write.en.eq(self.enable),
+            read.en.eq(self.enable),
             self.o.eq(read.data),
         ]

@@ -1,19 +1,27 @@
 """One memory device at a time through a pipeline: what a pulse leaves behind, or what an age makes of a state.
 
-The steps are those of `sim/device.py`. A pulse and the relaxation of an ageing device are the same sum, a conductance
-and a spread that depends on it, so they share table, multiplier and hash; operations never mix the two.
+The steps are those of `sim/device.py`. A device enters every `SLOTS` clocks, and one hash, one Gaussian table and two
+multipliers serve it, a slot each. Pulse, relaxation, drift exponent and 1/f noise are the same sum: a base, and a
+spread (sigma) times a sample. Another random value of a device takes the slot that is free, not another hash.
 
-Cost on ECP5 (synth_ecp5): six 18 x 18 multipliers, seven block RAMs, 3,800 registers, 3,100 LUTs, most of them two
-hashes. One device a clock.
+    slot   hash              sample                   sum                           product
+    0      PULSE or STATIC   its first word           g16 + spread -> x             nu * log_time -> exponent
+    1      FLICKER           STATIC's second word     mean + spread -> nu           x * 2**-exponent -> drifted
+    2      free              FLICKER's first word     drifted + spread -> code      drifted * share -> spread
+    3      -                 free                     free                          free
+
+Each column is a pipeline of its own; what stands in a line need not meet in a clock.
+
+Cost on ECP5 (synth_ecp5): two 18 x 18 multipliers, four block RAMs, 2,500 registers, 1,900
+LUTs, most of them the hash.
 """
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, unsigned
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from rtl.context import settings_layout
-from rtl.delay import Delay
 from rtl.fixed import round_shift, saturate
 from rtl.gauss import Gaussian
 from rtl.hash import Threefry
@@ -28,18 +36,26 @@ from rtl.params.formats import (
     G16_BITS,
     G16_MAX,
     GAUSS_FRACTION,
-    GAUSS_INDEX_BITS,
+    LOG_TIME_BITS,
     LOG_TIME_FRACTION,
     NU_FRACTION,
     exp2_table,
 )
-from rtl.pipeline import delay, register
+from rtl.pipeline import register
 
-__all__ = ["Device", "DeviceRequest", "TableWrite", "state_code"]
+__all__ = ["SLOTS", "Device", "DeviceRequest", "TableWrite", "state_code"]
+
+SLOTS = 4
+"""Clocks from a device to the next."""
 
 _INDEX_BITS = 8
 _TABLE_BITS = 16
-_ENTRIES = 1 << _INDEX_BITS
+_SIGMAS = (Table.PULSE_SIGMA, Table.RELAX_SIGMA, Table.FLICKER)
+"""Tables that share a memory of 2**_SIGMA_BITS of them, in this order."""
+
+_SIGMA_BITS = 2
+_PRODUCT_CLOCKS, _SUM_CLOCKS = 3, 6
+"""From the choice of the operands to the result."""
 
 
 class TableWrite(data.Struct):
@@ -54,7 +70,6 @@ class TableWrite(data.Struct):
 class DeviceRequest(data.Struct):
     """A device: the state (g16) to age, or the amplitude (g16) of a pulse, and its place in the hash."""
 
-    aging: unsigned(1)
     g16: unsigned(G16_BITS)
     device: unsigned(4)
     column: unsigned(14)
@@ -72,12 +87,16 @@ def _code(g16):
 
 
 class Device(wiring.Component):
-    """Pulse or age a device, feed-forward: a request each clock, its result `latency` clocks later.
+    """Pulse or age a device, feed-forward: a request every `SLOTS` clocks, its result `latency` clocks later.
 
     Members
     -------
-    settings, tile : In
-        Seed, chip, epoch, age and log_time, and the logical tile: steady while requests are inside.
+    settings, tile, aging : In
+        Seed, chip, epoch, age and log_time; the logical tile; whether to age or to pulse. Steady while requests are
+        inside.
+    slot : In(range(SLOTS))
+        Counts clocks. A request is taken in the last slot; a result changes with the last slot and is steady till the
+        next.
     table_write : TableWrite, in
     i : DeviceRequest, in
     state : Out(state_bits)
@@ -89,135 +108,177 @@ class Device(wiring.Component):
     def __init__(self, *, geometry: Geometry):
         self.geometry = geometry
         self._hash, self._gauss = Threefry(), Gaussian()
-        self._sampled = self._hash.latency + self._gauss.latency
         super().__init__({
-            "settings": In(settings_layout), "tile": In(16), "table_write": In(TableWrite),
-            "i": In(DeviceRequest), "state": Out(geometry.state_bits), "code": Out(CODE_BITS),
+            "settings": In(settings_layout), "tile": In(16), "aging": In(1), "slot": In(range(SLOTS)),
+            "table_write": In(TableWrite), "i": In(DeviceRequest),
+            "state": Out(geometry.state_bits), "code": Out(CODE_BITS),
         })
 
     @property
     def latency(self) -> int:
-        """Clocks from request to result."""
-        return self._sampled + 23
+        """Clocks from the one that takes a request to the first that shows its result: a multiple of `SLOTS`."""
+        return -(-(self._ended + 2) // SLOTS) * SLOTS
+
+    # Clocks are counted from a device's slot 0, the clock after its request is taken. A pipeline begins a device's work
+    # in slot `clock % SLOTS`, and no two works in the same one.
+
+    @property
+    def _sampled(self):  # the first sample is there; the second and the third follow
+        return self._hash.latency + self._gauss.latency
+
+    @property
+    def _ended(self):  # the code is there
+        return self._sampled + 28
 
     def elaborate(self, platform):
         m = Module()
+        request = Signal(DeviceRequest, reset_less=True)
+        with m.If(self._at(-1)):
+            m.d.sync += request.eq(self.i)
+        xi = self._samples(m, request)
+        limited = Signal(G16_BITS, reset_less=True)
+        product = Signal(G16_BITS + LOG_TIME_BITS, reset_less=True)
+        drifted = Signal(G16_BITS, reset_less=True)
 
-        # Clocks are counted from the request. `sampled` is the clock of the first two Gaussian samples.
-        sampled = self._sampled
-        word0, word1, word_flicker = self._hashes(m)
-        xi_spread = self._gaussian(m, "gauss_spread", self._gauss, word0)
-        xi_nu = self._gaussian(m, "gauss_nu", Gaussian(), word1)
-        aging, g16 = self._delayed(m, "lookup", Cat(self.i.aging, self.i.g16), sampled - 2, split=1)
+        spread_at = self._sampled
+        nu_at = spread_at + 1
+        exponent_at = nu_at + _SUM_CLOCKS
+        drift_at = exponent_at + _PRODUCT_CLOCKS + 2
+        share_at = drift_at + _PRODUCT_CLOCKS + 3
+        flicker_at = share_at + _PRODUCT_CLOCKS + 1
+        result_at = self.latency - 2
+        g16 = self._line(m, "g16", request.g16, -1 + SLOTS, share_at)
+        x = self._line(m, "x", limited, spread_at + _SUM_CLOCKS, result_at)
 
-        # sampled - 2: tables; sampled: multiplied; + 2: rounded; + 3: added; + 4: limited
-        sigma, nu_mean, nu_sigma = self._tables(m, aging, g16[-_INDEX_BITS:])
-        step = register(m, round_shift(self._multiply(m, "spread", sigma, xi_spread), GAUSS_FRACTION), "spread_step")
-        total = register(m, delay(m, g16, 5, "g16") + step, "spread_total")
-        x = register(m, saturate(total, 0, G16_MAX), "x")
-        step = register(m, round_shift(self._multiply(m, "nu", nu_sigma, xi_nu), GAUSS_FRACTION), "nu_step")
-        total = register(m, delay(m, nu_mean, 3, "nu_mean") + step, "nu_total")
-        nu = register(m, saturate(Mux(total < 0, -total, total), 0, (1 << NU_FRACTION) - 1), "nu")
-
-        drifted = self._drift(m, x, nu)  # sampled + 5 to + 15
-        code = self._flicker(m, drifted, g16, word_flicker)  # sampled + 15 to + 22
-        m.d.sync += self.code.eq(code)
+        sigma = self._sigmas(m, g16, spread_at, share_at)
+        nu_mean, nu_sigma = self._exponents(m, g16(nu_at - 1))
+        self._sum(m, limited, folded=nu_at, terms={
+            spread_at: (sigma, xi, g16(spread_at + 4)),
+            nu_at: (nu_sigma, xi, self._line(m, "nu_mean", nu_mean, nu_at, nu_at + 4)(nu_at + 4)),
+            flicker_at: (
+                self._line(m, "spread", product[NU_FRACTION:], flicker_at - 1, flicker_at)(flicker_at),
+                self._line(m, "xi_flicker", xi, spread_at + 2, flicker_at)(flicker_at),
+                self._line(m, "undisturbed", drifted, share_at, flicker_at + 4)(flicker_at + 4)),
+        })
+        exponent, factor = self._exp2(m, product)
+        self._multiply(m, product, {
+            exponent_at: (limited, self.settings.log_time),
+            drift_at: (x(drift_at), factor),
+            share_at: (drifted, sigma),
+        })
+        octaves = self._line(m, "octaves", exponent[EXPONENT_FRACTION:], drift_at - 1, drift_at + _PRODUCT_CLOCKS + 1)
+        coarse_at = drift_at + _PRODUCT_CLOCKS
+        coarse = register(m, product[EXP2_BITS - 1:] >> Cat(Const(0, 2), octaves(coarse_at)[2:]), "coarse")
+        fine = register(m, coarse >> octaves(coarse_at + 1)[:2], "fine")
+        m.d.sync += drifted.eq((fine + 1) >> 1)
 
         state_bits = self.geometry.state_bits
-        state = register(m, saturate(round_shift(x, G16_BITS - state_bits), 0, (1 << state_bits) - 1), "pulsed")
-        m.d.comb += self.state.eq(self._delayed(m, "state_delay", state, 17))
+        code = self._line(m, "present", _code(limited), self._ended, result_at)
+        with m.If(self._at(result_at)):
+            m.d.sync += [
+                self.state.eq(saturate(round_shift(x(result_at), G16_BITS - state_bits), 0, (1 << state_bits) - 1)),
+                self.code.eq(code(result_at)),
+            ]
         return m
 
-    def _hashes(self, m):
-        """Return the words of pulse or static variation, and the first word of the 1/f noise, of one request."""
-        settings, i = self.settings, self.i
+    def _samples(self, m, request):
+        """Return the Gaussian samples: that of `_sampled` and those of the clocks after it."""
+        settings = self.settings
         place = Cat(self.tile, settings.chip)
-        m.submodules.hash = spread = self._hash
-        m.submodules.hash_flicker = flicker = Threefry()
+        m.submodules.hash, m.submodules.gauss = hashed, gauss = self._hash, self._gauss
         m.d.comb += [
-            spread.key1.eq(Cat(place, Mux(i.aging, Const(Purpose.STATIC, 8), Const(Purpose.PULSE, 8)))),
-            spread.event.eq(Cat(Const(0, 4), Mux(i.aging, 0, i.iteration), Const(0, 12), settings.epoch)),
-            flicker.key1.eq(Cat(place, Const(Purpose.FLICKER, 8))),
-            flicker.event.eq(Cat(Const(0, 4), settings.age, settings.epoch)),
+            hashed.key0.eq(settings.seed),
+            hashed.counter.eq(Cat(request.device, request.column, request.row)),
         ]
-        for hashed in (spread, flicker):
-            m.d.comb += [hashed.key0.eq(settings.seed), hashed.counter.eq(Cat(i.device, i.column, i.row))]
-        return spread.word0, spread.word1, flicker.word0
+        with m.If(self._at(0)):
+            m.d.comb += [
+                hashed.key1.eq(Cat(place, Mux(self.aging, Const(Purpose.STATIC, 8), Const(Purpose.PULSE, 8)))),
+                hashed.event.eq(Cat(Const(0, 4), Mux(self.aging, 0, request.iteration), Const(0, 12), settings.epoch)),
+            ]
+        with m.Else():
+            m.d.comb += [
+                hashed.key1.eq(Cat(place, Const(Purpose.FLICKER, 8))),
+                hashed.event.eq(Cat(Const(0, 4), settings.age, settings.epoch)),
+            ]
+        first, second = register(m, hashed.word0, "first_word"), register(m, hashed.word1, "second_word")
+        hashed_at = self._hash.latency
+        m.d.comb += gauss.word.eq(Mux(self._at(hashed_at), hashed.word0, Mux(self._at(hashed_at + 1), second, first)))
+        return gauss.xi
 
-    def _tables(self, m, aging, index):
-        """Return spread, mean and spread of the exponent, two clocks after the index."""
+    def _sigmas(self, m, g16, spread_at, share_at):
+        """Return the memory of spreads: it shows that of a pulse or of relaxation, and that of 1/f noise."""
         write = self.table_write
-        m.submodules.spreads = spreads = Memory(shape=unsigned(_TABLE_BITS), depth=2 * _ENTRIES, init=[])
-        m.submodules.exponents = exponents = Memory(
-            shape=data.ArrayLayout(unsigned(_TABLE_BITS), 2), depth=_ENTRIES, init=[])
-        store, read = spreads.write_port(), spreads.read_port()
+        m.submodules.sigmas = memory = Memory(
+            shape=unsigned(_TABLE_BITS), depth=1 << _SIGMA_BITS + _INDEX_BITS, init=[])
+        store, read = memory.write_port(), memory.read_port()
+        for k, table in enumerate(_SIGMAS):
+            with m.If(write.valid & (write.table == table)):
+                m.d.comb += [store.addr.eq(Cat(write.index, Const(k, _SIGMA_BITS))), store.en.eq(1)]
         m.d.comb += [
-            store.addr.eq(Cat(write.index, write.table == Table.RELAX_SIGMA)), store.data.eq(write.value),
-            store.en.eq(write.valid & ((write.table == Table.PULSE_SIGMA) | (write.table == Table.RELAX_SIGMA))),
-            read.addr.eq(Cat(index, aging)), read.en.eq(1),
+            store.data.eq(write.value), read.en.eq(1),
+            read.addr.eq(Mux(self._at(spread_at - 1),
+                             Cat(g16(spread_at - 1)[-_INDEX_BITS:], self.aging),
+                             Cat(g16(share_at - 1)[-_INDEX_BITS:], Const(_SIGMAS.index(Table.FLICKER), _SIGMA_BITS)))),
         ]
-        store, read_nu = exponents.write_port(granularity=1), exponents.read_port()
-        m.d.comb += [store.addr.eq(write.index), read_nu.addr.eq(index), read_nu.en.eq(1)]
-        for k, table in enumerate((Table.NU_MEAN, Table.NU_SIGMA)):
-            m.d.comb += [store.data[k].eq(write.value), store.en[k].eq(write.valid & (write.table == table))]
-        return (register(m, read.data, "sigma"), register(m, read_nu.data[0], "nu_mean"),
-                register(m, read_nu.data[1], "nu_sigma"))
+        return read.data
 
-    def _drift(self, m, relaxed, nu):
-        """Return relaxed * 2**-(nu * log_time), rounded, ten clocks later."""
-        log_time = register(m, self.settings.log_time, "log_time")
-        product = self._multiply(m, "exponent", nu, log_time)
+    def _exponents(self, m, g16):
+        """Return mean and spread of the drift exponent, a clock after the conductance."""
+        m.submodules.exponents = memory = Memory(
+            shape=data.ArrayLayout(unsigned(_TABLE_BITS), 2), depth=1 << _INDEX_BITS, init=[])
+        store, read = memory.write_port(granularity=1), memory.read_port()
+        m.d.comb += [store.addr.eq(self.table_write.index), read.addr.eq(g16[-_INDEX_BITS:]), read.en.eq(1)]
+        for k, table in enumerate((Table.NU_MEAN, Table.NU_SIGMA)):
+            m.d.comb += [store.data[k].eq(self.table_write.value),
+                         store.en[k].eq(self.table_write.valid & (self.table_write.table == table))]
+        return read.data[0], read.data[1]
+
+    def _exp2(self, m, product):
+        """Return the exponent, a clock after the product, and 2**-(its fraction) another clock later."""
         drop = NU_FRACTION + LOG_TIME_FRACTION - EXPONENT_FRACTION
         exponent = register(m, saturate(product >> drop, 0, (1 << EXPONENT_BITS) - 1), "exponent")
-
-        m.submodules.exp2 = exp2 = Memory(shape=unsigned(EXP2_BITS), depth=1 << EXP2_INDEX_BITS, init=exp2_table())
-        read = exp2.read_port()
+        m.submodules.exp2 = memory = Memory(shape=unsigned(EXP2_BITS), depth=1 << EXP2_INDEX_BITS, init=exp2_table())
+        read = memory.read_port()
         m.d.comb += [read.addr.eq(exponent[EXPONENT_FRACTION - EXP2_INDEX_BITS:EXPONENT_FRACTION]), read.en.eq(1)]
-        factor = register(m, read.data, "factor")
-        product = self._multiply(m, "drift", delay(m, relaxed, 5, "relaxed"), factor)
+        return exponent, read.data
 
-        octaves = delay(m, exponent[EXPONENT_FRACTION:], 4, "octaves")
-        coarse = register(m, product[EXP2_BITS - 1:] >> Cat(Const(0, 2), octaves[2:]), "coarse")
-        fine = register(m, coarse >> register(m, octaves[:2], "octaves_fine"), "fine")
-        return register(m, ((fine + 1) >> 1)[:G16_BITS], "drifted")
+    def _multiply(self, m, product, factors):
+        """The multiplier: the two factors of a clock, and registers in front of it, right behind it, and once more."""
+        a = register(m, self._choice(m, "a", {clock: pair[0] for clock, pair in factors.items()}), "factor_a")
+        b = register(m, self._choice(m, "b", {clock: pair[1] for clock, pair in factors.items()}), "factor_b")
+        m.d.sync += product.eq(register(m, a * b, "raw_product"))
 
-    def _flicker(self, m, drifted, g16, word):
-        """Return the code of the drifted conductance with its 1/f noise, seven clocks later, not yet registered."""
-        m.submodules.flicker = memory = Memory(shape=unsigned(_TABLE_BITS), depth=_ENTRIES, init=[])
-        store, read = memory.write_port(), memory.read_port()
-        m.d.comb += [
-            store.addr.eq(self.table_write.index), store.data.eq(self.table_write.value),
-            store.en.eq(self.table_write.valid & (self.table_write.table == Table.FLICKER)),
-            read.addr.eq(self._delayed(m, "index_delay", g16[-_INDEX_BITS:], 15)), read.en.eq(1),
-        ]
-        share = register(m, read.data, "share")
-        sigma = self._multiply(m, "share", drifted, share)[NU_FRACTION:]
+    def _sum(self, m, limited, *, folded, terms):
+        """The sum: base + sigma * xi, limited to 16 bits; one below 0 becomes 0, or positive where it is `folded`.
 
-        used = word[:2 * GAUSS_INDEX_BITS]
-        wait = self._sampled + 17 - self._gauss.latency - self._hash.latency
-        xi = self._gaussian(m, "gauss_flicker", Gaussian(), self._delayed(m, "word_delay", used, wait))
-        noise = register(m, round_shift(self._multiply(m, "noise", sigma, xi), GAUSS_FRACTION), "noise")
-        total = register(m, delay(m, drifted, 5, "drifted") + noise, "present_total")
-        return _code(register(m, saturate(total, 0, G16_MAX), "present"))
+        A term is (sigma, xi, base), the base 4 clocks after the others.
+        """
+        sigma = register(m, self._choice(m, "sigma", {clock: term[0] for clock, term in terms.items()}), "sum_sigma")
+        xi = register(m, self._choice(m, "xi", {clock: term[1] for clock, term in terms.items()}), "sum_xi")
+        spread = register(m, register(m, sigma * xi, "raw_spread"), "spread")
+        step = register(m, round_shift(spread, GAUSS_FRACTION), "step")
+        base = self._choice(m, "base", {clock + 4: term[2] for clock, term in terms.items()})
+        total = register(m, base + step, "total")
+        m.d.sync += limited.eq(saturate(Mux((total < 0) & self._at(folded + 5), -total, total), 0, G16_MAX))
 
-    @staticmethod
-    def _multiply(m, name, a, b):
-        """Return the product two clocks later: registers right behind the multiplier, and once more."""
-        shape = (a * b).shape()
-        product = Signal(shape, name=f"{name}_product", reset_less=True)
-        after = Signal(shape, name=f"{name}_after", reset_less=True)
-        m.d.sync += [product.eq(a * b), after.eq(product)]
-        return after
+    def _at(self, clock):
+        return self.slot == clock % SLOTS
 
-    @staticmethod
-    def _gaussian(m, name, gaussian, word):
-        m.submodules[name] = gaussian
-        m.d.comb += gaussian.word.eq(word)
-        return gaussian.xi
+    def _choice(self, m, name, values):
+        """Return the value of the clock."""
+        chosen = Signal.like(next(iter(values.values())), name=name)
+        with m.Switch(self.slot):
+            for clock, value in values.items():
+                with m.Case(clock % SLOTS):
+                    m.d.comb += chosen.eq(value)
+        return chosen
 
-    @staticmethod
-    def _delayed(m, name, value, clocks, split=0):
-        """Return `value` of `clocks` clocks before; with `split`, its first bits and the others apart."""
-        m.submodules[name] = ring = Delay(shape=unsigned(len(value)), clocks=clocks)
-        m.d.comb += ring.i.eq(value)
-        return (ring.o[:split], ring.o[split:]) if split else ring.o
+    def _line(self, m, name, value, clock, until):
+        """Return a function that tells what `value` was in `clock`, for every clock from then `until`."""
+        stages = [value]
+        for k in range(-(-(until - clock) // SLOTS)):
+            stage = Signal(Value.cast(value).shape(), name=f"{name}_{k}", reset_less=True)
+            with m.If(self._at(clock)):
+                m.d.sync += stage.eq(stages[-1])
+            stages.append(stage)
+        return lambda when: stages[-(-(when - clock) // SLOTS)]

@@ -57,7 +57,7 @@ class Programming(wiring.Component):
             self.lookup.index.eq(self.settings.context),
             array.settings.eq(self.settings), array.record.eq(record),
             controller.settings.eq(self.settings), controller.record.eq(record),
-            array.pulse.eq(controller.pulse), controller.array_idle.eq(array.idle),
+            array.pulse.eq(controller.pulse), controller.pace.eq(array.pace), controller.array_idle.eq(array.idle),
             array.aging.eq(operation == EngineOperation.AGE),
             self.net_write.eq(array.net_write), self.noise_write.eq(array.noise_write),
             self.counters.eq(array.counters),

@@ -1,8 +1,9 @@
 """Write-verify: pulse the devices of one row, read it through the tile, compare with the targets, pulse again.
 
-A pass over the columns takes a clock a column: memories of targets, plans and tallies are read, one multiplier turns a
-target or an error into conductance, and the pulse goes to the array. Between passes the row is read through the tile's
-own DAC, crossbar and ADC. Every decision comes from those codes; this controller has no way to see a state.
+A pass takes a column whenever the array can take a pulse: memories of targets, plans and tallies are read, one
+multiplier turns a target or an error into conductance, and the pulse goes to the array. Between passes the row is read
+through the tile's own DAC, crossbar and ADC. Every decision comes from those codes; this controller has no way to see a
+state.
 
 The rules are those of `sim/write_verify.py`. Cost on ECP5: one multiplier, three block RAMs at 64 columns.
 """
@@ -16,6 +17,7 @@ from amaranth.utils import bits_for
 from rtl.array import PulseRequest
 from rtl.context import context_layout, settings_layout
 from rtl.delay import Delay
+from rtl.device import SLOTS
 from rtl.fixed import round_shift, saturate
 from rtl.params import EngineRegion, Geometry, Purpose
 from rtl.params.formats import G16_BITS, G16_MAX
@@ -30,7 +32,7 @@ _MAGNITUDE_BITS = _TARGET_BITS - 1
 _FACTOR_BITS = 16
 _MAX_AVERAGES = 16
 _MAX_PULSES = 255
-_DRAIN = 12
+_DRAIN = 10 + SLOTS
 """Clocks until a column's results are stored and its pulse has reached the array."""
 
 
@@ -78,6 +80,8 @@ class WriteVerify(wiring.Component):
     busy : Out(1)
     array_idle : In(1)
         Every pulse has ended and every net is stored.
+    pace : In(1)
+        High once in `SLOTS` clocks: the array takes the pulse.
     pulse : PulseRequest, out
     read : ReadSignature, out
     access : TargetAccess, in
@@ -90,7 +94,7 @@ class WriteVerify(wiring.Component):
         self.geometry = geometry
         super().__init__({
             "settings": In(settings_layout), "record": In(context_layout), "start": In(1), "probing": In(1),
-            "busy": Out(1), "array_idle": In(1), "pulse": Out(PulseRequest(geometry)),
+            "busy": Out(1), "array_idle": In(1), "pace": In(1), "pulse": Out(PulseRequest(geometry)),
             "read": Out(ReadSignature(geometry)), "access": In(TargetAccess(geometry)),
             "target": Out(signed(_TARGET_BITS)), "outcome": Out(32),
         })
@@ -173,11 +177,13 @@ class WriteVerify(wiring.Component):
                         m.next = "Walk"
 
             with m.State("Walk"):
-                m.d.comb += self._walking.eq(1)
-                m.d.sync += [self._column.eq(self._column + 1), drain.eq(_DRAIN)]
-                with m.If(last_column):
-                    m.d.sync += self._column.eq(0)
-                    m.next = "Drain"
+                m.d.comb += self._walking.eq(self.pace)
+                m.d.sync += drain.eq(_DRAIN)
+                with m.If(self.pace):
+                    m.d.sync += self._column.eq(self._column + 1)
+                    with m.If(last_column):
+                        m.d.sync += self._column.eq(0)
+                        m.next = "Drain"
             with m.State("Drain"):
                 m.d.sync += drain.eq(drain - 1)
                 with m.If(drain == 0):
@@ -192,16 +198,18 @@ class WriteVerify(wiring.Component):
 
             with m.State("Reset"):  # every device of the row
                 m.d.comb += [
-                    self._reset.valid.eq(1), self._reset.first.eq(self._column == 0), self._reset.group.eq(group),
-                    self._reset.mask.eq(~0),
+                    self._reset.valid.eq(self.pace), self._reset.first.eq(self._column == 0),
+                    self._reset.group.eq(group), self._reset.mask.eq(~0),
                 ]
-                m.d.sync += group.eq(group + 1)
-                with m.If(group == self.geometry.devices // self.geometry.program_lanes - 1):
-                    m.d.comb += self._reset.advance.eq(1)
-                    m.d.sync += [group.eq(0), self._column.eq(self._column + 1)]
-                    with m.If(last_column):
-                        m.d.sync += [self._column.eq(0), self._pass.eq(_Pass.FIRST)]
-                        m.next = "Walk"
+                last_group = group == self.geometry.devices // self.geometry.program_lanes - 1
+                m.d.comb += self._reset.advance.eq(last_group)
+                with m.If(self.pace):
+                    m.d.sync += group.eq(group + 1)
+                    with m.If(last_group):
+                        m.d.sync += [group.eq(0), self._column.eq(self._column + 1)]
+                        with m.If(last_column):
+                            m.d.sync += [self._column.eq(0), self._pass.eq(_Pass.FIRST)]
+                            m.next = "Walk"
 
             with m.State("Settle"):
                 with m.If(self.array_idle):
@@ -382,4 +390,7 @@ class WriteVerify(wiring.Component):
         m.d.comb += request.valid.eq(valid)
         with m.If(self._reset.valid):
             m.d.comb += request.eq(self._reset)
-        m.d.sync += self.pulse.eq(request)
+        with m.If(request.valid):
+            m.d.sync += self.pulse.eq(request)
+        with m.Elif(self.pace):
+            m.d.sync += self.pulse.valid.eq(0)

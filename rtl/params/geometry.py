@@ -38,7 +38,7 @@ class Geometry:
     transport: int = 4
     """W: elements a flit carries, activations an engine loads per clock, lanes of the digital unit."""
     program_lanes: int = 1
-    """P: devices that programming and ageing process per clock; divides 2 * pairs."""
+    """P: devices that programming and ageing process side by side; divides 2 * pairs."""
     net_words: int = 1024
     """Depth of the weight memory of each group of W lanes: one word a column and fold of a context."""
     cells: int = 50944
