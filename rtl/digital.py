@@ -245,7 +245,7 @@ class DigitalUnit(wiring.Component):
         slot = Signal(ADDRESS_BITS, reset_less=True)
         code = Signal(instruction_layout, reset_less=True)
         header = Signal()
-        credits = self._output(m, header, Cat(event, time), code.route, pipeline)
+        credits = self._output(m, header, Cat(event, time, code.position), code.route, pipeline)
         m.submodules.arbiter = arbiter = Arbiter(programs)
 
         to_mesh = code.destination != Destination.MEMORY

@@ -11,13 +11,10 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for, ceil_log2
 
 from rtl.bus import BusSignature
-from rtl.mesh import flit_layout
-from rtl.params import ACTIVATION_BITS, ELEMENT_BITS, EVENT_BITS, TIME_BITS, FlitKind, Geometry
+from rtl.mesh import flit_layout, header_layout
+from rtl.params import ACTIVATION_BITS, ELEMENT_BITS, FlitKind, Geometry
 
-__all__ = ["InputBuffer", "header_layout"]
-
-header_layout = data.StructLayout({"event": unsigned(EVENT_BITS), "time": unsigned(TIME_BITS)})
-"""Event and target time, as they lie in the data of a header flit."""
+__all__ = ["InputBuffer"]
 
 _input_layout = data.StructLayout({"context": 6, "valid": 1})
 

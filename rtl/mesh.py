@@ -19,9 +19,9 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from rtl.arbiter import Arbiter
 from rtl.bus import BusSignature
-from rtl.params import ELEMENT_BITS, EVENT_BITS, TIME_BITS, Geometry
+from rtl.params import ELEMENT_BITS, EVENT_BITS, POSITION_BITS, TIME_BITS, Geometry
 
-__all__ = ["PORTS", "Mesh", "Port", "Router", "flit_layout", "neighbours"]
+__all__ = ["PORTS", "Mesh", "Port", "Router", "flit_layout", "header_layout", "neighbours"]
 
 
 class Port(enum.Enum, shape=3):
@@ -39,16 +39,18 @@ PORTS = len(Port)
 _OPPOSITE = {Port.NORTH: Port.SOUTH, Port.SOUTH: Port.NORTH, Port.EAST: Port.WEST, Port.WEST: Port.EAST}
 
 
-def flit_layout(geometry: Geometry) -> data.StructLayout:
-    """Return the layout of a flit: element k of `data` is data[24 k:24 k + 24], signed.
+header_layout = data.StructLayout({
+    "event": unsigned(EVENT_BITS), "time": unsigned(TIME_BITS), "position": unsigned(POSITION_BITS)})
+"""The data of a HEADER: index of the vector, target time in ps, place of the message among those of the vector."""
 
-    The data of a HEADER are the event (bits 0 to 31) and the target time in ps (bits 32 to 79).
-    """
+
+def flit_layout(geometry: Geometry) -> data.StructLayout:
+    """Return the layout of a flit: element k of `data` is data[24 k:24 k + 24], signed, or a `header_layout`."""
     return data.StructLayout({
         "route": unsigned(6),
         "kind": unsigned(2),
         "last": unsigned(1),
-        "data": unsigned(max(geometry.transport * ELEMENT_BITS, EVENT_BITS + TIME_BITS)),
+        "data": unsigned(max(geometry.transport * ELEMENT_BITS, header_layout.size)),
     })
 
 

@@ -1,7 +1,8 @@
 """The port: cuts sent vectors into messages by the plan, and keeps results until the link takes them.
 
 A vector is header (u32 event, u48 time) and activations (i8), little-endian; segment k of the plan sends the next
-`words` flits on its route. A body too short for the plan is filled with zeros and one too long is cut: nothing hangs.
+`words` flits on its route, under its position. A body too short for the plan is filled with zeros and one too long is
+cut: nothing hangs.
 At most `window` vectors are inside the mesh; the next one waits at `send`. One byte per clock in and out.
 
 Results of one vector are one message. The result memory must hold all results outstanding: the host sees to it.
@@ -15,7 +16,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from rtl.bus import BusSignature
 from rtl.mesh import flit_layout
-from rtl.params import ELEMENT_BITS, EVENT_BITS, TIME_BITS, FlitKind, Geometry, PortRegion
+from rtl.params import ELEMENT_BITS, EVENT_BITS, POSITION_BITS, TIME_BITS, FlitKind, Geometry, PortRegion
 
 __all__ = ["ByteLayout", "Port"]
 
@@ -28,7 +29,8 @@ _ELEMENT_BYTES = 4
 ByteLayout = data.StructLayout({"byte": unsigned(8), "last": unsigned(1)})
 """A byte of the body of SEND or of a result, and whether it is the last."""
 
-_plan_layout = data.StructLayout({"route": unsigned(6), "_": unsigned(2), "words": unsigned(_WORD_BITS)})
+_plan_layout = data.StructLayout({
+    "route": unsigned(6), "_": unsigned(2), "words": unsigned(_WORD_BITS), "position": unsigned(POSITION_BITS)})
 
 
 class _Cutter(wiring.Component):
@@ -99,7 +101,7 @@ class _Cutter(wiring.Component):
                 with m.If(free):
                     m.d.sync += [
                         flit.route.eq(self.plan.route), flit.kind.eq(FlitKind.HEADER.value), flit.last.eq(0),
-                        flit.data.eq(header), self.o.valid.eq(1), words.eq(self.plan.words),
+                        flit.data.eq(Cat(header, self.plan.position)), self.o.valid.eq(1), words.eq(self.plan.words),
                     ]
                     m.next = "Words"
             with m.State("Words"):
@@ -153,11 +155,11 @@ class _Results(wiring.Component):
     def elaborate(self, _platform):
         m = Module()
         transport, depth = self._geometry.transport, self._geometry.result_words
-        width = len(self.i.payload.data)
+        width = max(transport * ELEMENT_BITS, EVENT_BITS + TIME_BITS)  # a result's position is not told
         m.submodules.memory = memory = SyncFIFOBuffered(width=width + 1, depth=depth)
         complete = Signal(range(depth + 1))
         m.d.comb += [
-            memory.w_data.eq(Cat(self.i.payload.data, self.i.payload.last)),
+            memory.w_data.eq(Cat(self.i.payload.data[:width], self.i.payload.last)),
             memory.w_en.eq(self.i.valid),
             self.i.ready.eq(memory.w_rdy),
             self.arrived.eq(self.i.valid & self.i.ready & self.i.payload.last),
@@ -229,7 +231,7 @@ class Port(wiring.Component):
         window, segments = Signal(4, init=1), Signal(_SEGMENT_BITS)
         m.submodules.cutter = cutter = _Cutter(self.geometry)
         m.submodules.results = results = _Results(self.geometry)
-        m.submodules.plan = plan = Memory(shape=unsigned(16), depth=1 << _SEGMENT_BITS, init=[])
+        m.submodules.plan = plan = Memory(shape=_plan_layout, depth=1 << _SEGMENT_BITS, init=[])
         connect(m, flipped(self.send), cutter.i)
         connect(m, cutter.o, flipped(self.o))
         connect(m, flipped(self.i), results.i)

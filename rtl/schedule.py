@@ -16,8 +16,8 @@ from amaranth.utils import bits_for, ceil_log2
 from rtl.context import ContextLookup, context_layout
 from rtl.divide import divide, divide_up
 from rtl.engine import Issue, Load
-from rtl.input_buffer import header_layout
-from rtl.params import ACTIVATION_BITS, ACTIVATION_MAX, EVENT_BITS, TIME_BITS, Geometry, Purpose
+from rtl.mesh import header_layout
+from rtl.params import ACTIVATION_BITS, ACTIVATION_MAX, EVENT_BITS, POSITION_BITS, TIME_BITS, Geometry, Purpose
 from rtl.params.formats import ADC_GAIN_BITS
 from rtl.read import ReadRequest
 
@@ -28,8 +28,8 @@ TICKET_BITS = 3
 """Eight vectors between their first load and their last partial sum."""
 
 noise_note_layout = data.StructLayout({
-    "tile": unsigned(16), "purpose": unsigned(8), "row": unsigned(10), "event": unsigned(EVENT_BITS)})
-"""What the hash needs to know of a vector, besides the column."""
+    "tile": unsigned(16), "purpose": unsigned(8), "row": unsigned(POSITION_BITS), "event": unsigned(EVENT_BITS)})
+"""What the hash needs to know of a message, besides the column; its position takes the place of a row."""
 
 adc_note_layout = data.StructLayout({"gain": unsigned(ADC_GAIN_BITS), "offset": signed(32)})
 
@@ -171,7 +171,7 @@ class Loader(wiring.Component):
             self.note.ticket.eq(ticket),
             self.note.noise.tile.eq(record.tile),
             self.note.noise.purpose.eq(Mux(verify, request.purpose, Purpose.READ)),
-            self.note.noise.row.eq(Mux(verify, request.row, 0)),
+            self.note.noise.row.eq(Mux(verify, request.row, header.position)),
             self.note.noise.event.eq(Mux(verify, request.event, header.event)),
             self.note.adc.gain.eq(Mux(verify, self.verify_gain, record.adc_gain)),
             self.note.adc.offset.eq(Mux(verify, self.verify_offset, record.adc_offset)),

@@ -277,6 +277,7 @@ class DigitalUnit:
         events = inputs[routes[0]].events
         return [
             Message(route=plan.walks[k].code.route, events=events, times=times, elements=results[k].reshape(count, -1),
+                    position=plan.walks[k].code.position,
                     kind=(FlitKind.ACTIVATION if plan.walks[k].code.destination == Destination.ACTIVATION
                           else FlitKind.PARTIAL))
             for k in emitting

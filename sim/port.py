@@ -4,12 +4,15 @@ from collections import deque
 
 import numpy as np
 
-from rtl.params import ACTIVATION_MAX, FlitKind, Geometry, PortRegion
+from rtl.params import ACTIVATION_MAX, POSITION_BITS, FlitKind, Geometry, PortRegion
 from sim.fixed import Ints
 from sim.message import Message
 
 SEGMENTS = 63
 """Most messages a vector can be cut into."""
+
+_WORDS, _POSITION = 8, 16
+"""Places of the words and of the position in an entry of the plan."""
 
 _COUNTERS = ("sent", "received", "cycles", "hops")
 
@@ -40,7 +43,7 @@ class Port:
         elif region == PortRegion.REGISTERS and offset == 1:
             self.segments = value & 0x3F
         elif region == PortRegion.PLAN and offset < len(self.plan):
-            self.plan[offset] = value & 0xFFFF
+            self.plan[offset] = value & ((1 << _POSITION + POSITION_BITS) - 1)
 
     def read(self, region: int, offset: int) -> int:
         """Read a register, a half of a counter or an entry of the plan; anything else reads as 0."""
@@ -55,7 +58,7 @@ class Port:
     @property
     def vector(self) -> int:
         """Activations of one sent vector, padding included."""
-        return int((self.plan[:self.segments] >> 8).sum()) * self.geometry.transport
+        return int((self.plan[:self.segments] >> _WORDS & 0xFF).sum()) * self.geometry.transport
 
     def send(self, events: Ints, times: Ints, activations: Ints) -> list[Message]:
         """Cut N vectors into messages, one for each segment of the plan.
@@ -79,12 +82,13 @@ class Port:
             raise ValueError(f"activations must be -{ACTIVATION_MAX} to {ACTIVATION_MAX}")
         messages, first = [], 0
         for entry in self.plan[:self.segments].tolist():
-            route, words = entry & 0x3F, entry >> 8
+            route, words = entry & 0x3F, entry >> _WORDS & 0xFF
             if words == 0:
                 raise ValueError(f"the segment of route {route} must have at least one word")
             last = first + words * self.geometry.transport
             messages.append(Message(route=route, kind=FlitKind.ACTIVATION, events=np.asarray(events, np.int64),
-                                    times=np.asarray(times, np.int64), elements=activations[:, first:last]))
+                                    times=np.asarray(times, np.int64), elements=activations[:, first:last],
+                                    position=entry >> _POSITION))
             first = last
         self.sent += len(activations)
         return messages

@@ -93,7 +93,7 @@ class Tiles:
         charge = weights.charges(x)
         noise = self.constants["noise"][span]
         if noise.any():
-            xi = self._samples(record, Purpose.READ, np.zeros(1, np.int64), message.events)
+            xi = self._samples(record, Purpose.READ, np.array([message.position]), message.events)
             charge += noise_charge(noise, norm(x)[:, None], xi)
         code, clipped = convert(charge, record["adc_gain"], record["adc_offset"], self.geometry.code_max)
         partial = affine(code, self.constants["scale"][span], self.constants["bias"][span])

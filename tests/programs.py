@@ -180,4 +180,5 @@ def random_instruction(rng: np.random.Generator, base: int, zone: int, words: in
         operation=operation, reduce=reduce, post=Post(rng.integers(4)), destination=destination,
         shift=int(rng.choice([0, 1, 7, 12, 20, 23, 31] if operation == Operation.MUL else [0, 0, 1, 2, 5, 16])),
         activation=destination == Destination.ACTIVATION or bool(rng.integers(2)), route=int(rng.integers(10, 16)),
-        n0=counts[0], n1=counts[1], n2=counts[2], immediate=int(rng.integers(-(1 << 23), 1 << 23)), **values)
+        n0=counts[0], n1=counts[1], n2=counts[2], immediate=int(rng.integers(-(1 << 23), 1 << 23)),
+        position=int(rng.integers(1 << 12)), **values)

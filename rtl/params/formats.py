@@ -26,6 +26,9 @@ EVENT_BITS = 32
 TIME_BITS = 48
 """Target time, in picoseconds since the start of a run."""
 
+POSITION_BITS = 12
+"""Place of a message among those that one vector sends on one route (a bit plane, a patch of a convolution)."""
+
 CODE_BITS = 8
 CODE_MAX = 255
 """Largest present conductance of one device."""
@@ -82,7 +85,7 @@ class FlitKind(enum.IntEnum):
     """What the elements of a flit are."""
 
     HEADER = 0
-    """Event (32 bits) and target time (48 bits) of the vector that follows on this route."""
+    """Event (32 bits), target time (48 bits) and position (12 bits) of the message that follows on this route."""
     ACTIVATION = 1
     PARTIAL = 2
 
@@ -91,7 +94,7 @@ class Purpose(enum.IntEnum):
     """What a random value is for: the first coordinate of the hash."""
 
     READ = 1
-    """White noise of an inference read: (column), event = index of the vector."""
+    """White noise of an inference read: (position of its message, column), event = index of the vector."""
     VERIFY = 2
     """White noise of a verify read: (row, column), event = epoch, iteration, repeat."""
     PULSE = 3

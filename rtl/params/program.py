@@ -9,6 +9,8 @@ d.base + i0 d.s0 + i1 d.s1 + i2 d.s2 or sent into the mesh.
 import dataclasses
 import enum
 
+from rtl.params.formats import POSITION_BITS
+
 
 class Operation(enum.IntEnum):
     """Element-wise operation on A and B, 24-bit signed; a product keeps 48 bits until the shift."""
@@ -67,7 +69,7 @@ INSTRUCTION_FIELDS: tuple[tuple[str, int, bool], ...] = (
     ("a_mode", 2, False), ("a_base", 12, False), ("a_s0", 11, True), ("a_s1", 11, True), ("a_s2", 11, True),
     ("b_mode", 2, False), ("b_base", 12, False), ("b_s0", 11, True), ("b_s1", 11, True), ("b_s2", 11, True),
     ("d_base", 12, False), ("d_s0", 11, True), ("d_s1", 11, True), ("d_s2", 11, True),
-    ("immediate", 24, True),
+    ("immediate", 24, True), ("position", POSITION_BITS, False),
 )
 """(name, bits, signed), packed from bit 0 upward without gaps."""
 
@@ -105,6 +107,8 @@ class Instruction:
     d_s2: int = 0
     immediate: int = 0
     """Operand of every element where a mode is IMMEDIATE."""
+    position: int = 0
+    """Of the message, among those that one vector sends on one route; a coordinate of the noise it will meet."""
 
     def __post_init__(self) -> None:
         for name, bits, signed in INSTRUCTION_FIELDS:

@@ -10,6 +10,7 @@ import enum
 import json
 import zlib
 
+from rtl.params.formats import POSITION_BITS
 from rtl.params.geometry import Geometry
 from rtl.params.program import INSTRUCTION_FIELDS
 from rtl.params.protocol import PROTOCOL_VERSION
@@ -23,7 +24,7 @@ class PortRegion(enum.IntEnum):
     REGISTERS = 0
     COUNTERS = 1
     PLAN = 2
-    """segment -> route | words << 8: how a sent vector is cut into messages."""
+    """segment -> route | words << 8 | position << 16: how a sent vector is cut into messages."""
     ROUTES = 15
 
 
@@ -194,7 +195,8 @@ def _registers() -> tuple[Register, ...]:
                  signed=True),
         Register("port", port.REGISTERS, "window", 0, 4, "rw", "vectors that may be in the mesh at once"),
         Register("port", port.REGISTERS, "segments", 1, 6, "rw", "messages a sent vector is cut into"),
-        Register("port", port.PLAN, "segment", 0, 16, "rw", "segment -> route | words << 8"),
+        Register("port", port.PLAN, "segment", 0, 16 + POSITION_BITS, "rw",
+                 "segment -> route | words << 8 | position << 16"),
     ]
     regions: tuple[tuple[str, type[PortRegion] | type[EngineRegion] | type[DigitalRegion],
                          tuple[tuple[str, str], ...]], ...] = (

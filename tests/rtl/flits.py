@@ -21,11 +21,12 @@ def unpack(value: int, transport: int) -> list[int]:
     return [e - full if e >= half else e for e in elements]
 
 
-def message(route: int, kind: FlitKind, event: int, time: int, elements: Sequence[int], transport: int) -> list[Flit]:
+def message(route: int, kind: FlitKind, event: int, time: int, elements: Sequence[int], transport: int,
+            position: int = 0) -> list[Flit]:
     """Return the flits of one message, header first; elements are padded with zeros to whole words."""
     padded = [*elements, *[0] * (-len(elements) % transport)]
     words = [padded[k:k + transport] for k in range(0, len(padded), transport)]
-    header = {"route": route, "kind": int(FlitKind.HEADER), "last": 0, "data": event | time << 32}
+    header = {"route": route, "kind": int(FlitKind.HEADER), "last": 0, "data": event | time << 32 | position << 80}
     return [header] + [
         {"route": route, "kind": int(kind), "last": int(k == len(words) - 1), "data": pack(word)}
         for k, word in enumerate(words)

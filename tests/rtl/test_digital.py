@@ -64,8 +64,8 @@ class Bench:
         for (route, count), batch in by_run.items():
             for k in range(count):
                 for m in batch:
-                    self.expected.setdefault(route, []).extend(
-                        message(route, m.kind, int(m.events[k]), int(m.times[k]), m.elements[k].tolist(), W))
+                    self.expected.setdefault(route, []).extend(message(
+                        route, m.kind, int(m.events[k]), int(m.times[k]), m.elements[k].tolist(), W, m.position))
 
     def mixed(self) -> list[dict[str, int]]:
         """All flits, those of different routes in random order, as the mesh may deliver them.

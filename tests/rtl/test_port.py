@@ -15,7 +15,7 @@ from tests.rtl.flits import access, always, as_flit, get, message, often, put, s
 
 GEOMETRY = preset("tiny")
 W = GEOMETRY.transport
-PLAN = [(3, 2), (7, 1), (3, 3)]
+PLAN = [(3, 2, 0), (7, 1, 1), (3, 3, 0xABC)]
 
 
 def body(event: int, time: int, activations) -> list[dict[str, int]]:
@@ -37,7 +37,8 @@ def simulate(dut, *testbenches) -> None:
 
 
 def settings(window: int) -> list[tuple[int, int, int]]:
-    writes = [(PortRegion.PLAN, k, route | words << 8) for k, (route, words) in enumerate(PLAN)]
+    writes = [(PortRegion.PLAN, k, route | words << 8 | position << 16)
+              for k, (route, words, position) in enumerate(PLAN)]
     return [*writes, (PortRegion.REGISTERS, 0, window), (PortRegion.REGISTERS, 1, len(PLAN))]
 
 
@@ -56,14 +57,14 @@ def configured_model(window: int = 15) -> PortModel:
 def flits_of(messages: list[Message], vector: int) -> list[dict[str, int]]:
     return [flit for m in messages
             for flit in message(m.route, m.kind, int(m.events[vector]), int(m.times[vector]),
-                                m.elements[vector].tolist(), W)]
+                                m.elements[vector].tolist(), W, m.position)]
 
 
 @pytest.mark.parametrize(("go_in", "go_out"), [(always, always), (often, seldom), (seldom, often)])
 def test_vectors_become_the_planned_messages(go_in, go_out):
     dut, model = Port(geometry=GEOMETRY), configured_model()
     rng = np.random.default_rng(3)
-    count, size = 4, W * sum(words for _, words in PLAN)
+    count, size = 4, W * sum(words for _, words, _ in PLAN)
     vectors = rng.integers(-127, 128, (count, size))
     vectors[0, :4] = 127, -127, 0, -1
     events = rng.integers(0, 1 << 32, count)
@@ -140,7 +141,7 @@ def test_an_incomplete_result_is_not_available():
 
 def test_the_window_holds_vectors_back_and_credit_counts_results():
     dut = Port(geometry=GEOMETRY)
-    size = W * sum(words for _, words in PLAN)
+    size = W * sum(words for _, words, _ in PLAN)
     per_vector = len(PLAN) + size // W
     sent = [0]
     marks = []
@@ -181,7 +182,7 @@ def test_the_window_holds_vectors_back_and_credit_counts_results():
 @pytest.mark.parametrize("change", [-30, -5, -1, 1, 9])
 def test_a_body_of_the_wrong_length_hangs_nothing(change):
     dut = Port(geometry=GEOMETRY)
-    size = W * sum(words for _, words in PLAN)
+    size = W * sum(words for _, words, _ in PLAN)
     whole = [7] * size
     cut = (whole + [9] * 9)[:size + change]
     raw = body(1, 2, cut)[:10 + size + change]
@@ -201,7 +202,8 @@ def test_a_body_of_the_wrong_length_hangs_nothing(change):
     data = [e for f in got[:half] if f["kind"] != FlitKind.HEADER for e in unpack(f["data"], W)]
     if size + change >= 0:
         assert data == (cut + [0] * size)[:size]
-    assert [f["data"] for f in got[half:] if f["kind"] == FlitKind.HEADER] == [3 | 4 << 32] * len(PLAN)
+    assert [f["data"] for f in got[half:] if f["kind"] == FlitKind.HEADER] == [
+        3 | 4 << 32 | position << 80 for _, _, position in PLAN]
 
 
 def test_registers_read_back_like_the_model():

@@ -1,5 +1,6 @@
 """The tiles of one engine against the model: every flit, code, counter and time."""
 
+import dataclasses
 import random
 
 import numpy as np
@@ -68,15 +69,16 @@ class Bench:
             x[1], x[2] = -127, 0
         return np.pad(x, ((0, 0), (0, -rows % self.geometry.transport)))
 
-    def batch(self, context: int, count: int, start: int = 0) -> Message:
+    def batch(self, context: int, count: int, start: int = 0, position: int = 0) -> Message:
         x = self.vectors(context, count)
         times = start + np.cumsum(self.rng.integers(0, 3000, count))
         return Message(route=10 + context, kind=FlitKind.ACTIVATION, events=self.rng.integers(0, 2**32, count),
-                       times=times, elements=x)
+                       times=times, elements=x, position=position)
 
     def flits(self, batch: Message) -> list[dict]:
         return [flit for event, time, x in zip(batch.events, batch.times, batch.elements, strict=True)
-                for flit in message(batch.route, batch.kind, int(event), int(time), x, self.geometry.transport)]
+                for flit in message(batch.route, batch.kind, int(event), int(time), x, self.geometry.transport,
+                                    batch.position)]
 
     def mixed(self, queues: list[list[dict]]) -> list[dict]:
         """Flits of several routes in random order, each route in its own."""
@@ -182,7 +184,7 @@ CASES = [
 def test_every_flit_is_the_models(case, go_in, go_out):
     name, changes, shapes = CASES[case]
     bench = Bench(preset(name).replace(**changes), shapes, seed=case + 1)
-    batches = [bench.batch(context, 5) for context in range(len(shapes))]
+    batches = [bench.batch(context, 5, position=0x4D2 * context) for context in range(len(shapes))]
     counters = {}
 
     async def scenario(ctx):
@@ -195,6 +197,24 @@ def test_every_flit_is_the_models(case, go_in, go_out):
     assert bench.model.counters["clips"] > 0
     passes = [5 * -(-rows // bench.geometry.lanes) * columns for rows, columns in shapes]
     assert counters["busy"] == sum(passes)
+
+
+@pytest.mark.parametrize("order", [(0, 1, 4095), (4095, 0, 1)])
+def test_messages_of_one_vector_have_noise_of_their_own(order):
+    """The same activations of the same event at three positions: three results, whatever comes first."""
+    bench = Bench(preset("tiny"), [(8, 8)], seed=12)
+    one = bench.batch(0, 1)
+    batches = {position: dataclasses.replace(one, position=position) for position in sorted(order)}
+    expected = {position: bench.expected(batch)[1:] for position, batch in batches.items()}  # the model sorts them
+
+    async def scenario(ctx):
+        for position in order:
+            await put(ctx, bench.dut.i, bench.flits(batches[position]))
+        await bench.until_idle(ctx)
+
+    got = bench.run(scenario)
+    assert {position: got[3 * k + 1:3 * k + 3] for k, position in enumerate(order)} == expected
+    assert len({tuple(flit["data"] for flit in flits) for flits in expected.values()}) == 3
 
 
 @pytest.mark.parametrize("lanes", [4, 8, 16])

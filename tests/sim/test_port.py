@@ -11,7 +11,7 @@ from sim.port import Port
 def planned() -> Port:
     port = Port(preset("tiny"))
     port.write(PortRegion.PLAN, 0, 5 | 2 << 8)
-    port.write(PortRegion.PLAN, 1, 9 | 1 << 8)
+    port.write(PortRegion.PLAN, 1, 9 | 1 << 8 | 0xABC << 16)
     port.write(PortRegion.REGISTERS, 0, 2)
     port.write(PortRegion.REGISTERS, 1, 2)
     return port
@@ -22,6 +22,7 @@ def test_a_vector_is_cut_by_the_plan():
     activations = np.arange(36).reshape(3, 12)
     first, second = port.send(np.array([7, 8, 9]), np.array([0, 10, 20]), activations)
     assert (first.route, second.route) == (5, 9)
+    assert (first.position, second.position) == (0, 0xABC)
     assert first.kind == second.kind == FlitKind.ACTIVATION
     np.testing.assert_array_equal(first.elements, activations[:, :8])
     np.testing.assert_array_equal(second.elements, activations[:, 8:])
@@ -68,5 +69,5 @@ def test_registers_read_back():
     port = planned()
     port.hops = 5 << 32 | 6
     assert [port.read(PortRegion.REGISTERS, k) for k in range(3)] == [2, 2, 0]
-    assert port.read(PortRegion.PLAN, 1) == 9 | 1 << 8
+    assert port.read(PortRegion.PLAN, 1) == 9 | 1 << 8 | 0xABC << 16
     assert [port.read(PortRegion.COUNTERS, k) for k in (6, 7, 8)] == [6, 5, 0]

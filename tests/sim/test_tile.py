@@ -41,11 +41,12 @@ def tiles() -> Tiles:
     return tiles
 
 
-def test_partial_sums(tiles):
+@pytest.mark.parametrize("position", [0, 6, 4095])
+def test_partial_sums(tiles, position):
     rng = np.random.default_rng(6)
     x = np.pad(rng.integers(-127, 128, (20, 7)), ((0, 0), (0, 1)))
     batch = Message(route=3, kind=FlitKind.ACTIVATION, events=rng.integers(0, 2**32, 20),
-                    times=np.sort(rng.integers(0, 9000, 20)), elements=x)
+                    times=np.sort(rng.integers(0, 9000, 20)), elements=x, position=position)
     (out,) = tiles.accept(batch)
     nets = tiles._weights[1].nets.tolist()
     key = hash_key(0x12345678, Purpose.READ, 3, 77)
@@ -56,7 +57,8 @@ def test_partial_sums(tiles):
         for c in range(6):
             charge = sum(vector[r] * nets[r][c] for r in range(7))
             noise, scale, bias = (int(tiles.constants[name][9 + c]) for name in ("noise", "scale", "bias"))
-            code, clipped = code_of(charge, noise, norm, xi_of(key, hash_counter(0, c), event), 60000, 12345678, 127)
+            xi = xi_of(key, hash_counter(position, c), event)
+            code, clipped = code_of(charge, noise, norm, xi, 60000, 12345678, 127)
             row.append(max(-2**23, min(2**23 - 1, ((code * scale + 128) >> 8) + bias)))
             clips += clipped
         expected.append([*row, 0, 0])
