@@ -17,7 +17,6 @@ from rtl.params.protocol import (
     CRC_BYTES,
     HEADER_BYTES,
     IDENTIFY_FIELDS,
-    IDENTIFY_FORMAT,
     MAGIC,
     PROTOCOL_VERSION,
     READ_FORMAT,
@@ -61,7 +60,6 @@ class Identity:
     magic: int
     version: int
     geometry: int
-    nonce: int
     digest: int
     commands: int
     executed: int
@@ -90,9 +88,8 @@ class _Request:
     def size(self) -> int:
         return HEADER_BYTES + len(self.body) + CRC_BYTES
 
-    @property
-    def coded(self) -> bytes:
-        return frame(self.opcode, self.sequence, self.body)
+    def coded(self, session: int) -> bytes:
+        return frame(self.opcode, self.sequence, session, self.body)
 
 
 class Link:
@@ -128,10 +125,12 @@ class Link:
         self._settled: dict[int, tuple[int, Status, bytes]] = {}
         self._posted: list[int] = []
         self._tickets = 0
+        self._asked: int | None = None  # ticket of a RECEIVE that was broken off, and the parts that came before
+        self._parts = b""
         self._back: int | None = None
         self._lost = False
         self._broken: ChannelError | None = None
-        self._nonce = secrets.randbits(32)
+        self._session = secrets.randbits(32)
         try:
             self.identity = self._identify()
         except LinkError:
@@ -166,7 +165,7 @@ class Link:
         sequence = (self._acked + len(self._pending) + 1) % 256
         request = _Request(self._tickets, sequence, opcode, body)
         self._pending.append(request)
-        self._transmit(request.coded)
+        self._transmit(request.coded(self._session))
         return request.ticket
 
     def result(self, ticket: int) -> bytes:
@@ -221,11 +220,18 @@ class Link:
         self.request(Opcode.SEND, packet)
 
     def receive(self) -> bytes | None:
-        """Return the next result (the body of the reply to RECEIVE), or None if none is ready."""
-        status, result = self._result(self.submit(Opcode.RECEIVE))
+        """Return the next result (the body of the reply to RECEIVE), or None if none is ready.
+
+        Broken off by a LinkError and called again after `resume`, it goes on where it was.
+        """
+        status = Status.MORE
         while status is Status.MORE:
-            status, part = self._result(self.submit(Opcode.RECEIVE))
-            result += part
+            if self._asked is None:
+                self._asked = self.submit(Opcode.RECEIVE)
+            status, part = self._result(self._asked)
+            self._asked = None
+            self._parts += part
+        result, self._parts = self._parts, b""
         return result or None
 
     # Session
@@ -246,12 +252,12 @@ class Link:
         identity = self._identify()
         done = (identity.executed - self._acked) % (1 << 32)
         untouched = (identity.digest, identity.commands) == (self._digest, self._commands)
-        # The nonce is ours alone: a device that has executed anything under it is still in this session.
+        # The session is ours alone: a device that has executed anything under it is still in this session.
         if done <= len(self._pending) and (identity.executed > 0 or untouched):
             self._lost = False
             self._repeat()
         else:
-            self._nonce = secrets.randbits(32)
+            self._session = secrets.randbits(32)
             self._restart(self._identify())
 
     def _executed(self, identity: Identity) -> int | None:
@@ -273,6 +279,8 @@ class Link:
                 f"the device's state is not what this session left: digest {identity.digest:08x} after "
                 f"{identity.commands} commands, expected {self._digest:08x} after {self._commands} or a few more; "
                 "program it again")
+        if self._parts:
+            raise LinkError("the device began a new session while a result was received in parts; the rest is lost")
         for k, request in enumerate(self._pending):
             in_doubt = request.opcode == Opcode.RECEIVE or (k < done and request.opcode not in _CHANGES)
             if request.reply is None and in_doubt:
@@ -292,17 +300,16 @@ class Link:
 
     def _identify(self) -> Identity:
         """Ask the device who it is until it answers, and check that it is the one expected."""
-        wanted = struct.pack(IDENTIFY_FORMAT, self._nonce)
         turn = self._timeout
         for _ in range(self._tries):
-            self._transmit(b"\0" + frame(Opcode.IDENTIFY, 0, wanted))
+            self._transmit(b"\0" + frame(Opcode.IDENTIFY, 0, self._session))
             left = turn
             while left > 0:
                 replies, spent = self._listen(left)
                 left -= spent
-                for status, _, body in replies:
-                    identity = Identity.parse(body) if status == Status.OK else None
-                    if identity is not None and (identity.magic, identity.nonce) == (MAGIC, self._nonce):
+                for status, _, session, body in replies:
+                    identity = Identity.parse(body) if (status, session) == (Status.OK, self._session) else None
+                    if identity is not None and identity.magic == MAGIC:
                         return self._checked(identity)
             turn = min(2 * turn, _LONGEST_TURN * self._timeout)
         raise LinkError(f"no answer from the device: {self._tries} times asked who it is")
@@ -344,7 +351,7 @@ class Link:
                 self._back = None
                 self._repeat()
 
-    def _listen(self, timeout: float) -> tuple[list[tuple[int, int, bytes]], float]:
+    def _listen(self, timeout: float) -> tuple[list[tuple[int, int, int, bytes]], float]:
         """Return the right frames that came, and the seconds that passed.
 
         A channel that had nothing to say is taken to have waited as long as it was asked to: a simulated chip's time
@@ -378,9 +385,11 @@ class Link:
         except ChannelError as error:
             self._broken = error
 
-    def _take(self, status: int, sequence: int, body: bytes) -> None:
+    def _take(self, status: int, sequence: int, session: int, body: bytes) -> None:
         if status == Status.NO_SESSION:
             self._lost = True
+        elif session != self._session:
+            return
         elif status == Status.OUT_OF_SEQUENCE:
             self._go_back(sequence)
         elif status in set(Status):
@@ -402,7 +411,8 @@ class Link:
 
     def _repeat(self, skip: int = 0) -> None:
         """Send again what is not answered; the zero in front ends whatever the device has half received."""
-        again = [request.coded for k, request in enumerate(self._pending) if k >= skip and request.reply is None]
+        again = [request.coded(self._session) for k, request in enumerate(self._pending)
+                 if k >= skip and request.reply is None]
         self.repeats += len(again)
         if again:
             self._transmit(b"\0" + b"".join(again))

@@ -14,10 +14,10 @@ from rtl.params.protocol import (
     ADDRESS_BITS,
     HEADER_BYTES,
     IDENTIFY_FIELDS,
-    IDENTIFY_FORMAT,
     READ_FORMAT,
     READ_WORDS,
     REPLY_BYTES,
+    SESSION_OFFSET,
     VECTOR_BYTES,
     WRITE_FORMAT,
     Opcode,
@@ -27,9 +27,10 @@ from rtl.session import Session
 
 __all__ = ["Executor"]
 
-_IDENTIFY_BYTES, _READ_BYTES, _WRITE_BYTES = map(struct.calcsize, (IDENTIFY_FORMAT, READ_FORMAT, WRITE_FORMAT))
+_SESSION_BYTES = HEADER_BYTES - SESSION_OFFSET
+_READ_BYTES, _WRITE_BYTES = map(struct.calcsize, (READ_FORMAT, WRITE_FORMAT))
 _IDENTITY_BYTES = 4 * len(IDENTIFY_FIELDS)
-_ARGUMENT_BITS = 8 * max(_IDENTIFY_BYTES, _READ_BYTES, _WRITE_BYTES)
+_ARGUMENT_BITS = 8 * max(_SESSION_BYTES, _READ_BYTES, _WRITE_BYTES)
 
 
 def _register(*shape) -> Signal:
@@ -74,7 +75,8 @@ class Executor(wiring.Component):
 
         reply = regs.reply
         m.d.comb += [
-            session.sequence.eq(regs.sequence), session.nonce.eq(regs.arguments[-32:]), session.byte.eq(self.i.payload),
+            session.sequence.eq(regs.sequence), session.named.eq(regs.arguments[-8 * _SESSION_BYTES:]),
+            session.byte.eq(self.i.payload),
             session.outcome.status.eq(reply.status), session.outcome.length.eq(reply.length),
             session.changes.eq(regs.changes), self.identity.eq(session.identity), self.reply.payload.eq(reply),
             self.access.address.eq(regs.address), self.access.data.eq(regs.word),
@@ -108,13 +110,22 @@ class Executor(wiring.Component):
                         Cat(regs.opcode, regs.sequence, regs.body_left, self.i.payload)[8:]),
                     regs.count.eq(regs.count + 1),
                 ]
+                with m.If(regs.count == SESSION_OFFSET - 1):
+                    m.next = "Session"
+        with m.State("Session"):
+            m.d.comb += self.i.ready.eq(1)
+            with m.If(self.i.valid):
+                m.d.sync += [
+                    regs.arguments.eq(Cat(regs.arguments, self.i.payload)[8:]), regs.count.eq(regs.count + 1),
+                ]
                 with m.If(regs.count == HEADER_BYTES - 1):
                     m.next = "Decide"
 
     def _decide(self, m, regs, session):
         reply = regs.reply
-        in_use = Signal()
-        m.d.comb += in_use.eq(~self.reply.ready & (reply.slot == regs.sequence[:len(reply.slot)]))
+        in_use, identify = Signal(), regs.opcode == Opcode.IDENTIFY
+        same_slot = reply.slot == regs.sequence[:len(reply.slot)]
+        m.d.comb += in_use.eq(~self.reply.ready & (same_slot | identify))
         with m.State("Decide"):
             m.d.sync += [regs.executing.eq(0), regs.changes.eq(0), regs.count.eq(0)]
             with m.If(~in_use):
@@ -123,14 +134,16 @@ class Executor(wiring.Component):
                     reply.length.eq(0), reply.identity.eq(0),
                 ]
                 m.next = "Drain"
-                with m.If(regs.opcode == Opcode.IDENTIFY):
-                    with m.If(regs.body_left == _IDENTIFY_BYTES):
+                with m.If(identify):
+                    with m.If(regs.body_left == 0):
                         m.d.sync += [reply.identity.eq(1), reply.length.eq(_IDENTITY_BYTES)]
-                        m.d.sync += regs.count.eq(_IDENTIFY_BYTES - 1)
-                        m.next = "Arguments"
+                        m.d.comb += session.begin.eq(1)
+                        # The rest of a result that was handed out in part belonged to the session before.
+                        with m.If(~session.is_present & regs.partial):
+                            m.next = "Drop"
                     with m.Else():
                         m.d.sync += reply.status.eq(Status.BAD_REQUEST)
-                with m.Elif(~session.active):
+                with m.Elif(~session.is_present):
                     m.d.sync += [reply.status.eq(Status.NO_SESSION), reply.sequence.eq(0)]
                 with m.Elif(session.is_next):
                     m.d.sync += regs.executing.eq(1)
@@ -189,13 +202,7 @@ class Executor(wiring.Component):
                 regs.address.eq(address), regs.step.eq(step), regs.words_left.eq(words), regs.store_left.eq(0),
                 self.store.payload.index.eq(0), regs.count.eq(0),
             ]
-            with m.If(regs.opcode == Opcode.IDENTIFY):
-                m.d.comb += session.begin.eq(1)
-                m.next = "Post"
-                # The rest of a result that was handed out in part belonged to the session before.
-                with m.If(session.is_new & regs.partial):
-                    m.next = "Drop"
-            with m.Elif((step > 1) | (address[ADDRESS_BITS:] != 0) | (words == 0) | (words > READ_WORDS)):
+            with m.If((step > 1) | (address[ADDRESS_BITS:] != 0) | (words == 0) | (words > READ_WORDS)):
                 m.d.sync += reply.status.eq(Status.BAD_REQUEST)
                 m.next = "Drain"
             with m.Else():

@@ -11,6 +11,7 @@ from rtl.crc import CRC_INIT, CRC_RESIDUE, crc32_step
 from rtl.params.protocol import (
     CRC_BYTES,
     HEADER_BYTES,
+    LENGTH_OFFSET,
     MAGIC,
     PROTOCOL_VERSION,
     RECEIVE_BYTES,
@@ -71,7 +72,7 @@ class FrameReceiver(wiring.Component):
                 m.d.sync += [head.eq(head - CRC_BYTES), commit.eq(head - CRC_BYTES)]
         with m.Elif(taken & ~oversized):
             m.d.sync += [count.eq(count + 1), head.eq(head + 1), crc.eq(crc32_step(crc, token.byte))]
-            with m.If((count == HEADER_BYTES - 2) | (count == HEADER_BYTES - 1)):
+            with m.If((count == LENGTH_OFFSET) | (count == LENGTH_OFFSET + 1)):
                 m.d.sync += length.eq(Cat(length[8:], token.byte))
 
         advance = Signal()
@@ -104,9 +105,9 @@ class ReplyWrite(data.Struct):
 
 
 class Identity(data.Struct):
-    """The parts of the answer to IDENTIFY that are not fixed when the chip is built."""
+    """The session that replies name, and what of the answer to IDENTIFY is not fixed when the chip is built."""
 
-    nonce: unsigned(32)
+    session: unsigned(32)
     digest: unsigned(32)
     commands: unsigned(32)
     executed: unsigned(32)
@@ -127,7 +128,7 @@ class FrameTransmitter(wiring.Component):
     reply : In(stream of Reply)
         Accepted when the one before has been sent; ready tells that no body is in use.
     identity : In
-        Must not change while it is sent.
+        Must not change while it is sent; the session not while anything is sent.
     o : Out(stream of 8)
         Coded bytes.
     """
@@ -160,8 +161,10 @@ class FrameTransmitter(wiring.Component):
         is_stored, is_crc, is_last = Signal(reset_less=True), Signal(reset_less=True), Signal(reset_less=True)
         busy, advance = Signal(), Signal()
         byte = Mux(is_crc, ~crc[:8], Mux(is_stored, read.data, made))
-        header = Cat(reply.status, reply.sequence, reply.length, Const(0, 16 - len(reply.length)))
-        words = Cat(*(Const(w, 32) for w in (MAGIC, PROTOCOL_VERSION, self.geometry_hash)), self.identity)
+        identity = self.identity
+        header = Cat(reply.status, reply.sequence, reply.length, Const(0, 16 - len(reply.length)), identity.session)
+        words = Cat(*(Const(w, 32) for w in (MAGIC, PROTOCOL_VERSION, self.geometry_hash)),
+                    identity.digest, identity.commands, identity.executed)
 
         m.d.comb += [
             advance.eq(~chosen | encoder.i.ready),
@@ -184,7 +187,7 @@ class FrameTransmitter(wiring.Component):
             with m.State("Header"):
                 m.d.comb += busy.eq(1)
                 with m.If(advance):
-                    m.d.sync += made.eq(header.word_select(index[:2], 8))
+                    m.d.sync += made.eq(header.word_select(index[:3], 8))
                     with m.If(index == HEADER_BYTES - 1):
                         m.d.sync += index.eq(0)
                         with m.If(reply.length == 0):

@@ -29,13 +29,13 @@ class Session(wiring.Component):
     -------
     sequence : In(8)
         Of the request in hand.
-    active, is_next, is_repeat, expected, repeated : Out
-        Combinational: there is a session; the request is the next; it is one of the last WINDOW executed; the number
-        of the next; how the repeated one ended.
-    nonce, begin : In
-        For one clock: begin a session, unless the nonce is that of the present one.
-    is_new : Out(1)
-        Combinational: `begin` would begin a new session.
+    is_next, is_repeat, expected, repeated : Out
+        Combinational: the request is the next; it is one of the last WINDOW executed; the number of the next; how the
+        repeated one ended.
+    named : In(32), is_present : Out(1)
+        Session that the request in hand names; combinational: it is the present one.
+    begin : In(1)
+        For one clock: the one named is the present one from now on.
     byte, feed, is_first : In
         Opcode (`is_first`) and body bytes of the request in hand, for the digest.
     record, outcome, changes : In
@@ -45,9 +45,9 @@ class Session(wiring.Component):
 
     def __init__(self):
         super().__init__({
-            "sequence": In(8), "active": Out(1), "is_next": Out(1), "is_repeat": Out(1), "expected": Out(8),
+            "sequence": In(8), "is_next": Out(1), "is_repeat": Out(1), "expected": Out(8),
             "repeated": Out(Outcome),
-            "nonce": In(32), "begin": In(1), "is_new": Out(1),
+            "named": In(32), "is_present": Out(1), "begin": In(1),
             "byte": In(8), "feed": In(1), "is_first": In(1),
             "record": In(1), "outcome": In(Outcome), "changes": In(1),
             "identity": Out(Identity),
@@ -63,16 +63,16 @@ class Session(wiring.Component):
             read.addr.eq(self.sequence[:_SLOT_BITS]), self.repeated.eq(read.data),
         ]
 
-        kept = Signal(range(WINDOW + 1))
+        active, kept = Signal(), Signal(range(WINDOW + 1))
         age = (self.expected - self.sequence - 1)[:8]
         executed = self.identity.executed
         m.d.comb += [
             self.expected.eq(executed[:8] + 1),
             self.is_next.eq(self.sequence == self.expected), self.is_repeat.eq(age < kept),
-            self.is_new.eq(~self.active | (self.nonce != self.identity.nonce)),
+            self.is_present.eq(active & (self.named == self.identity.session)),
         ]
-        with m.If(self.begin & self.is_new):
-            m.d.sync += [self.active.eq(1), executed.eq(0), kept.eq(0), self.identity.nonce.eq(self.nonce)]
+        with m.If(self.begin & ~self.is_present):
+            m.d.sync += [active.eq(1), executed.eq(0), kept.eq(0), self.identity.session.eq(self.named)]
         with m.Elif(self.record):
             m.d.sync += [executed.eq(executed + 1), kept.eq(Mux(kept == WINDOW, WINDOW, kept + 1))]
 

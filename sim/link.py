@@ -14,7 +14,6 @@ from rtl.params.protocol import (
     HEADER_BYTES,
     HEADER_FORMAT,
     IDENTIFY_FIELDS,
-    IDENTIFY_FORMAT,
     MAGIC,
     PROTOCOL_VERSION,
     READ_FORMAT,
@@ -55,25 +54,25 @@ class Device(Protocol):
         """Return the next result, as the body of the reply to RECEIVE, or None."""
 
 
-def frame(code: int, sequence: int, body: bytes) -> bytes:
+def frame(code: int, sequence: int, session: int, body: bytes = b"") -> bytes:
     """Return the bytes on the line of one request or reply, closing zero included."""
-    plain = struct.pack(HEADER_FORMAT, code, sequence, len(body)) + body
+    plain = struct.pack(HEADER_FORMAT, code, sequence, len(body), session) + body
     return cobs.encode(plain + struct.pack("<I", zlib.crc32(plain))) + b"\0"
 
 
-def unframe(coded: bytes) -> tuple[int, int, bytes] | None:
-    """Return code, sequence and body of a frame without its closing zero, or None if any of it is wrong."""
+def unframe(coded: bytes) -> tuple[int, int, int, bytes] | None:
+    """Return code, sequence, session and body of a frame without its closing zero, or None if any of it is wrong."""
     try:
         plain = cobs.decode(coded)
     except cobs.DecodeError:
         return None
     if len(plain) < HEADER_BYTES + CRC_BYTES:
         return None
-    code, sequence, length = struct.unpack_from(HEADER_FORMAT, plain)
+    code, sequence, length, session = struct.unpack_from(HEADER_FORMAT, plain)
     end = len(plain) - CRC_BYTES
     if length != end - HEADER_BYTES or zlib.crc32(plain[:end]) != int.from_bytes(plain[end:], "little"):
         return None
-    return code, sequence, plain[HEADER_BYTES:end]
+    return code, sequence, session, plain[HEADER_BYTES:end]
 
 
 class Endpoint:
@@ -93,7 +92,7 @@ class Endpoint:
         self.digest = 0
         self.commands = 0
         self._coded = bytearray()
-        self._nonce: int | None = None
+        self._session: int | None = None
         self._executed = 0
         self._kept: dict[int, tuple[Status, bytes]] = {}
         self._rest = b""
@@ -108,18 +107,19 @@ class Endpoint:
             self._coded += end
             request = unframe(bytes(self._coded))
             self._coded.clear()
-            if request is not None and len(request[2]) <= REQUEST_BYTES:
-                yield frame(*self._answer(*request))
+            if request is not None and len(request[-1]) <= REQUEST_BYTES:
+                status, sequence, body = self._answer(*request)
+                yield frame(status, sequence, self._session or 0, body)
         # What is longer than any frame is garbage up to the next zero, and need not be kept.
         if len(self._coded) <= 2 * REQUEST_BYTES:
             self._coded += rest
 
-    def _answer(self, opcode: int, sequence: int, body: bytes) -> tuple[int, int, bytes]:
+    def _answer(self, opcode: int, sequence: int, session: int, body: bytes) -> tuple[int, int, bytes]:
         if opcode == Opcode.IDENTIFY:
-            if len(body) != struct.calcsize(IDENTIFY_FORMAT):
+            if body:
                 return Status.BAD_REQUEST, sequence, b""
-            return Status.OK, sequence, self._identify(*struct.unpack(IDENTIFY_FORMAT, body))
-        if self._nonce is None:
+            return Status.OK, sequence, self._identify(session)
+        if session != self._session:
             return Status.NO_SESSION, 0, b""
         expected = (self._executed + 1) % 256
         if sequence == expected:
@@ -132,11 +132,11 @@ class Endpoint:
         status, answer = self._kept[sequence]
         return status, sequence, answer
 
-    def _identify(self, nonce: int) -> bytes:
-        if nonce != self._nonce:
-            self._nonce, self._executed, self._kept, self._rest = nonce, 0, {}, b""
-        values = {"magic": MAGIC, "version": PROTOCOL_VERSION, "geometry": self.geometry_hash, "nonce": nonce,
-                  "digest": self.digest, "commands": self.commands, "executed": self._executed}
+    def _identify(self, session: int) -> bytes:
+        if session != self._session:
+            self._session, self._executed, self._kept, self._rest = session, 0, {}, b""
+        values = {"magic": MAGIC, "version": PROTOCOL_VERSION, "geometry": self.geometry_hash, "digest": self.digest,
+                  "commands": self.commands, "executed": self._executed}
         return b"".join(struct.pack("<" + code, values[name]) for name, code in IDENTIFY_FIELDS)
 
     def _execute(self, opcode: int, body: bytes) -> tuple[Status, bytes]:

@@ -3,7 +3,7 @@
 import enum
 import struct
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 MAGIC = 0x4C544942
 """'BITL', little-endian: the first word of the answer to IDENTIFY."""
 
@@ -19,14 +19,17 @@ REPLY_BYTES = 512
 RECEIVE_BYTES = 4096
 """Bytes of requests (header, body, CRC) the device can hold: a host keeps fewer unanswered."""
 
-HEADER_FORMAT = "<BBH"
-"""Before the body of a frame, all little-endian: u8 opcode (request) or status (reply), u8 sequence, u16 body length.
-After it: u32 CRC-32 (zlib) of header and body. The whole is COBS-coded and ends with a zero byte."""
+HEADER_FORMAT = "<BBHI"
+"""Before the body of a frame, all little-endian: u8 opcode (request) or status (reply), u8 sequence, u16 body length,
+u32 session. After it: u32 CRC-32 (zlib) of header and body. The whole is COBS-coded and ends with a zero byte."""
 
 HEADER_BYTES = struct.calcsize(HEADER_FORMAT)
+LENGTH_OFFSET = struct.calcsize("<BB")
+"""Of the body length in the header."""
+SESSION_OFFSET = struct.calcsize("<BBH")
+"""Of the session in the header, its last part."""
 CRC_BYTES = 4
 
-IDENTIFY_FORMAT = "<I"
 READ_FORMAT = "<IHB"
 WRITE_FORMAT = "<IB"
 """Before the words of a WRITE."""
@@ -45,8 +48,8 @@ class Opcode(enum.IntEnum):
     """What a request asks."""
 
     IDENTIFY = 0x10
-    """Body: u32 nonce. Begins a session, unless the nonce is that of the present one: the next request has sequence 1.
-    Itself it has any sequence and takes no part in it. Reply: see IDENTIFY_FIELDS."""
+    """Body: empty. Begins the session that the header names, a random number, unless it is the present one: the next
+    request has sequence 1. Itself it has any sequence and takes no part in it. Reply: see IDENTIFY_FIELDS."""
     READ = 0x11
     """Body: u32 address, u16 count (1 to READ_WORDS), u8 step (0 or 1). Reply: count words of u32."""
     WRITE = 0x12
@@ -73,12 +76,12 @@ class Status(enum.IntEnum):
     MORE = 0x25
     """OK, and the next RECEIVE brings the following part of the same result."""
     NO_SESSION = 0x26
-    """No IDENTIFY since power-up; nothing was done. The field of the sequence is 0."""
+    """The request names another session than the present one, or there is none since power-up; nothing was done. The
+    field of the sequence is 0, that of the session names the present one (0 if there is none)."""
 
 
 IDENTIFY_FIELDS: tuple[tuple[str, str], ...] = (
-    ("magic", "I"), ("version", "I"), ("geometry", "I"), ("nonce", "I"), ("digest", "I"), ("commands", "I"),
-    ("executed", "I"),
+    ("magic", "I"), ("version", "I"), ("geometry", "I"), ("digest", "I"), ("commands", "I"), ("executed", "I"),
 )
 """Reply to IDENTIFY, as `struct` codes: geometry is `geometry_hash`; digest is the CRC-32 of opcode, body and status of
 every WRITE and SEND executed since power-up, one after the other (not those refused with BAD_REQUEST or NO_CREDIT),

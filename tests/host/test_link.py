@@ -1,6 +1,5 @@
 """The host end over channels that lose, repeat and spoil: always the same end state, or one clear error."""
 
-import dataclasses
 import random
 import struct
 import zlib
@@ -19,6 +18,8 @@ from tests.host.faults import FAULTS, FaultyChannel, drop
 from tests.link_run import HEAD, place, run
 
 GEOMETRY = preset("tiny")
+OTHER = 0x65736C65
+"""Session of another host."""
 
 
 def both_ends(choose, **device) -> tuple[list[object], FakeDevice, FaultyChannel, Link]:
@@ -97,8 +98,9 @@ def test_another_geometry_is_named():
 
 def test_another_protocol_is_named():
     class Newer(Endpoint):
-        def _identify(self, nonce):
-            return struct.pack("<7I", MAGIC, PROTOCOL_VERSION + 1, self.geometry_hash, nonce, 0, 0, 0)
+        def _identify(self, session):
+            self._session = session
+            return struct.pack("<6I", MAGIC, PROTOCOL_VERSION + 1, self.geometry_hash, 0, 0, 0)
 
     with pytest.raises(LinkError, match=f"speaks protocol {PROTOCOL_VERSION + 1}, this host {PROTOCOL_VERSION}"):
         Link(LoopbackChannel(Newer(FakeDevice(), GEOMETRY)), GEOMETRY)
@@ -200,7 +202,7 @@ def test_resume_in_the_same_session(heard):
 
 
 def other_session(endpoint: Endpoint, *requests: bytes) -> None:
-    endpoint.exchange(frame(Opcode.IDENTIFY, 0, b"else") + b"".join(requests))
+    endpoint.exchange(frame(Opcode.IDENTIFY, 0, OTHER) + b"".join(requests))
 
 
 def test_resume_after_another_host_that_changed_nothing():
@@ -213,7 +215,7 @@ def test_resume_after_another_host_that_changed_nothing():
 
 def test_resume_settles_what_the_digest_proves():
     link, endpoint, fake, tickets = break_in_the_middle(heard=False)
-    endpoint.exchange(frame(Opcode.WRITE, 3, struct.pack("<IBI", place(1, 2, 2), 1, 2)))
+    endpoint.exchange(frame(Opcode.WRITE, 3, link._session, struct.pack("<IBI", place(1, 2, 2), 1, 2)))
     other_session(endpoint)
     link.resume(LoopbackChannel(endpoint))
     assert [link.result(ticket) for ticket in tickets] == [b"", b"", struct.pack("<4I", 1, 2, 2, 3)]
@@ -224,7 +226,7 @@ def test_resume_settles_what_the_digest_proves():
 
 def test_refuse_after_another_host_wrote():
     link, endpoint, _, _ = break_in_the_middle(heard=False)
-    other_session(endpoint, frame(Opcode.WRITE, 1, struct.pack("<IBI", place(1, 2, 2), 1, 99)))
+    other_session(endpoint, frame(Opcode.WRITE, 1, OTHER, struct.pack("<IBI", place(1, 2, 2), 1, 99)))
     with pytest.raises(LinkError, match=r"state is not what this session left: digest .* after 3 commands"):
         link.resume(LoopbackChannel(endpoint))
 
@@ -244,6 +246,37 @@ def test_refuse_when_a_result_may_be_lost():
         link.receive()
     other_session(endpoint)
     with pytest.raises(LinkError, match="before the reply to RECEIVE came; what it read is lost"):
+        link.resume(LoopbackChannel(endpoint))
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+@pytest.mark.parametrize("heard", [True, False])
+def test_a_result_broken_off_is_received_after_resume(parts, heard):
+    """Two results wait, and the line is lost at every RECEIVE of the first one's parts in turn."""
+    for lost in range(parts):
+        fake = FakeDevice(stretch=60 * parts)
+        endpoint = Endpoint(fake, GEOMETRY)
+        link = Link(Breaking(endpoint, 4 + lost, heard=heard), GEOMETRY)
+        link.send(HEAD + b"\1\2")
+        link.send(HEAD + b"\3\4")
+        with pytest.raises(LinkError, match="pulled"):
+            link.receive()
+        link.resume(LoopbackChannel(endpoint))
+        assert link.receive() == HEAD + struct.pack("<2i", 1, 2) * 60 * parts
+        assert link.receive() == HEAD + struct.pack("<2i", 3, 4) * 60 * parts
+        assert link.receive() is None
+
+
+def test_refuse_when_the_rest_of_a_result_is_lost():
+    fake = FakeDevice(stretch=200)
+    endpoint = Endpoint(fake, GEOMETRY)
+    link = Link(Breaking(endpoint, 4, heard=False), GEOMETRY)
+    link.send(HEAD + b"\1")
+    with pytest.raises(LinkError, match="pulled"):
+        link.receive()
+    link._pending.clear()  # the second RECEIVE never left
+    other_session(endpoint)
+    with pytest.raises(LinkError, match="while a result was received in parts; the rest is lost"):
         link.resume(LoopbackChannel(endpoint))
 
 
@@ -269,7 +302,8 @@ def test_more_than_256_requests_and_a_full_window():
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.one_of(
     st.binary(max_size=60),
-    st.tuples(st.integers(0, 255), st.integers(0, 255), st.binary(max_size=40)).map(lambda t: frame(*t)[:-3] + b"\0"),
+    st.tuples(st.integers(0, 255), st.integers(0, 255), st.integers(0, 2**32 - 1), st.binary(max_size=40)).map(
+        lambda t: frame(*t)[:-3] + b"\0"),
 ), max_size=20))
 def test_garbage_never_executes(parts):
     fake = FakeDevice()
@@ -279,7 +313,7 @@ def test_garbage_never_executes(parts):
     endpoint.exchange(b"\0")
     assert fake.log == []
     link = Link(LoopbackChannel(endpoint), GEOMETRY)
-    assert dataclasses.replace(link.identity, nonce=0).commands == 0
+    assert link.identity.commands == 0
     link.write(place(1, 2, 0), [1])
     assert fake.log == [("write", 1, 2, 0, 1)]
 

@@ -44,7 +44,8 @@ def test_the_example_by_the_rules_of_the_page(line):
     """Frame layout, taken apart here without the code under test."""
     plain = cobs.decode(line[:-1])
     assert line[-1] == 0
-    assert int.from_bytes(plain[2:4], "little") == len(plain) - 8
+    assert int.from_bytes(plain[2:4], "little") == len(plain) - 12
+    assert plain[4:8].hex() == "44332211"
     assert zlib.crc32(plain[:-4]) == int.from_bytes(plain[-4:], "little")
 
 

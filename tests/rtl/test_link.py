@@ -17,35 +17,36 @@ from tests.link_run import place, run
 from tests.rtl.link_bench import frames, run_link
 
 GEOMETRY = preset("tiny")
-IDENTIFY = frame(Opcode.IDENTIFY, 0, b"nonc")
+SESSION, OTHER = 0x636E6F6E, 0x65736C65
+IDENTIFY = frame(Opcode.IDENTIFY, 0, SESSION)
 
 
-def read(sequence: int, address: int, count: int = 1, step: int = 1) -> bytes:
-    return frame(Opcode.READ, sequence, struct.pack("<IHB", address, count, step))
+def read(sequence: int, address: int, count: int = 1, step: int = 1, *, session: int = SESSION) -> bytes:
+    return frame(Opcode.READ, sequence, session, struct.pack("<IHB", address, count, step))
 
 
-def write(sequence: int, address: int, words: list[int], step: int = 1) -> bytes:
-    return frame(Opcode.WRITE, sequence, struct.pack(f"<IB{len(words)}I", address, step, *words))
+def write(sequence: int, address: int, words: list[int], step: int = 1, *, session: int = SESSION) -> bytes:
+    return frame(Opcode.WRITE, sequence, session, struct.pack(f"<IB{len(words)}I", address, step, *words))
 
 
-def send(sequence: int, activations: bytes) -> bytes:
-    return frame(Opcode.SEND, sequence, bytes(range(10)) + activations)
+def send(sequence: int, activations: bytes, *, session: int = SESSION) -> bytes:
+    return frame(Opcode.SEND, sequence, session, bytes(range(10)) + activations)
 
 
-def receive(sequence: int) -> bytes:
-    return frame(Opcode.RECEIVE, sequence, b"")
+def receive(sequence: int, *, session: int = SESSION) -> bytes:
+    return frame(Opcode.RECEIVE, sequence, session)
 
 
-def both(received: bytes, *, seed: int | None = None, share: float | None = None,
+def both(received: bytes, *, seed: int | None = None, share: float | None = None, quiet: int = 800,
          **device) -> list[tuple[int, int, bytes]]:
-    """Return the replies to `received`, after checking that RTL and twin agree in all they answered and did."""
+    """Return status, sequence and body of each reply to `received`, after checking that RTL and twin agree in all."""
     real, model = FakeDevice(**device), FakeDevice(**device)
-    answered, _ = run_link(GEOMETRY, real, received, seed=seed, share=share)
+    answered, _ = run_link(GEOMETRY, real, received, seed=seed, share=share, quiet=quiet)
     assert answered == Endpoint(model, GEOMETRY).exchange(received)
     assert real.log == model.log
     replies = [unframe(part) for part in frames(answered)]
     assert None not in replies
-    return replies
+    return [(status, sequence, body) for status, sequence, _, body in replies]
 
 
 @pytest.mark.parametrize("seed", [None, 1])
@@ -80,15 +81,36 @@ def test_nothing_is_done_before_a_session():
     assert replies == [(Status.NO_SESSION, 0, b"")] * 3
 
 
+@pytest.mark.parametrize("seed", [None, 7])
+def test_a_frame_of_another_session_does_nothing_and_gets_nobodys_answer(seed):
+    mine, others = (place(1, 2, k) for k in (4, 5))
+    begin = frame(Opcode.IDENTIFY, 9, OTHER)
+    stale = [write(1, mine, [7]), read(2, mine), send(2, b"abc"), receive(2), frame(0x77, 2, SESSION, b"x")]
+    stream = b"".join([
+        IDENTIFY, write(1, mine, [1]), begin, *stale, write(1, others, [2], session=OTHER), *stale,
+        read(2, others, session=OTHER), begin, IDENTIFY, read(1, others, session=OTHER), read(1, mine), IDENTIFY,
+    ])
+    replies = both(stream, seed=seed)
+    assert [reply[:2] for reply in replies] == [
+        (Status.OK, 0), (Status.OK, 1), (Status.OK, 9), *[(Status.NO_SESSION, 0)] * 5, (Status.OK, 1),
+        *[(Status.NO_SESSION, 0)] * 5, (Status.OK, 2), (Status.OK, 9), (Status.OK, 0), (Status.NO_SESSION, 0),
+        (Status.OK, 1), (Status.OK, 0)]
+    assert [int.from_bytes(replies[k][2], "little") for k in (14, 18)] == [2, 1]
+    assert [identity(replies[k][2])["executed"] for k in (2, 15, 16, 19)] == [0, 2, 0, 1]
+    # Every reply names the session that was present when it was given.
+    sessions = [unframe(part)[2] for part in frames(run_link(GEOMETRY, FakeDevice(), stream)[0])]
+    assert sessions == [SESSION] * 2 + [OTHER] * 14 + [SESSION] * 4
+
+
 def identity(body: bytes) -> dict[str, int]:
-    names = ("magic", "version", "geometry", "nonce", "digest", "commands", "executed")
-    return dict(zip(names, struct.unpack("<7I", body), strict=True))
+    names = ("magic", "version", "geometry", "digest", "commands", "executed")
+    return dict(zip(names, struct.unpack("<6I", body), strict=True))
 
 
-def test_identify_begins_a_session_once_for_each_nonce():
+def test_identify_begins_a_session_once():
     replies = both(b"".join([
-        IDENTIFY, write(1, 5, [1]), IDENTIFY, write(2, 6, [1]), frame(Opcode.IDENTIFY, 77, b"else"), write(2, 7, [1]),
-        write(1, 7, [1]), frame(Opcode.IDENTIFY, 3, b"123"),
+        IDENTIFY, write(1, 5, [1]), IDENTIFY, write(2, 6, [1]), frame(Opcode.IDENTIFY, 77, OTHER),
+        write(2, 7, [1], session=OTHER), write(1, 7, [1], session=OTHER), frame(Opcode.IDENTIFY, 3, SESSION, b"1"),
     ]))
     assert [reply[:2] for reply in replies] == [
         (Status.OK, 0), (Status.OK, 1), (Status.OK, 0), (Status.OK, 2), (Status.OK, 77), (Status.OUT_OF_SEQUENCE, 1),
@@ -108,8 +130,8 @@ def test_malformed_requests_are_refused_and_keep_the_sequence():
         (Opcode.WRITE, struct.pack("<IBI", 0, 2, 7)), (Opcode.WRITE, struct.pack("<IBIH", 0, 1, 7, 7)),
         (Opcode.WRITE, struct.pack("<IBI", 1 << 28, 1, 7)), (Opcode.SEND, bytes(10)), (Opcode.RECEIVE, b"x"),
     ]
-    requests = [frame(opcode, k + 1, body) for k, (opcode, body) in enumerate(bodies)]
-    replies = both(b"".join([IDENTIFY, *requests, frame(Opcode.IDENTIFY, 0, b"nonc")]))
+    requests = [frame(opcode, k + 1, SESSION, body) for k, (opcode, body) in enumerate(bodies)]
+    replies = both(b"".join([IDENTIFY, *requests, IDENTIFY]))
     assert replies[1:-1] == [(Status.BAD_REQUEST, k + 1, b"") for k in range(len(bodies))]
     assert identity(replies[-1][2])["commands"] == 0
 
@@ -142,8 +164,8 @@ def test_long_results_come_in_parts(seed):
     activations = bytes(range(100, 180))
     replies = both(b"".join([
         IDENTIFY, send(1, activations), *(receive(k) for k in (2, 3, 3, 4, 5)), send(6, activations), receive(7),
-        frame(Opcode.IDENTIFY, 0, b"next"), receive(1),
-    ]), stretch=4, seed=seed)
+        frame(Opcode.IDENTIFY, 0, OTHER), receive(1, session=OTHER),
+    ]), stretch=4, seed=seed, quiet=2000)  # throwing away the rest of a result takes long
     parts = [(reply[0], len(reply[2])) for reply in replies[2:7]]
     assert parts == [(Status.MORE, 512), (Status.MORE, 512), (Status.MORE, 512), (Status.OK, 266), (Status.OK, 0)]
     # A new session does not begin with the rest of an old result.
@@ -154,37 +176,38 @@ def test_largest_frames():
     words = [random.Random(3).getrandbits(32) for _ in range((REQUEST_BYTES - 5) // 4)]
     both(b"".join([
         IDENTIFY, write(1, 0, words), read(2, 0, REPLY_BYTES // 4), send(3, bytes(REQUEST_BYTES - 10)),
-        frame(Opcode.SEND, 4, bytes(REQUEST_BYTES + 1)), bytes(5000).replace(b"\0", b"\7"), b"\0", write(4, 0, [1]),
+        frame(Opcode.SEND, 4, SESSION, bytes(REQUEST_BYTES + 1)), bytes(5000).replace(b"\0", b"\7"), b"\0",
+        write(4, 0, [1]),
     ]))
 
 
-def test_wrong_wrongsare_dropped():
+def test_wrong_frames_are_dropped():
     good = write(1, 3, [8])
     wrong = [good[:k] + b"\0" for k in range(len(good) - 1)]
     wrong += [good[:k] + good[k + 1:] for k in range(len(good) - 1)]
-    wrong += [good[:k] + bytes([good[k] ^ 1 << k % 8 or 1]) + good[k + 1:] for k in range(len(good) - 1)]
+    wrong += [good[:k] + bytes([good[k] ^ 1 << k % 8 or 255]) + good[k + 1:] for k in range(len(good) - 1)]
     replies = both(b"".join([IDENTIFY, *wrong, b"\0\0\0", good, *wrong, IDENTIFY]))
     assert [reply[:2] for reply in replies] == [(Status.OK, 0), (Status.OK, 1), (Status.OK, 0)]
     assert identity(replies[-1][2])["commands"] == 1
 
 
-def random_request(rng: random.Random, sequence: int) -> bytes:
+def random_request(rng: random.Random, sequence: int, session: int) -> bytes:
     address = place(rng.randint(0, 3), rng.choice((0, 2, 7, COUNT_REGION, DEAD_REGION)), rng.randint(0, 9))
     return rng.choice((
-        lambda: read(sequence, address, rng.randint(1, 9), rng.randint(0, 1)),
-        lambda: write(sequence, address, [rng.getrandbits(32) for _ in range(rng.randint(1, 9))]),
-        lambda: send(sequence, rng.randbytes(rng.randint(1, 40))),
-        lambda: receive(sequence),
-        lambda: frame(rng.randint(0, 255), rng.randint(0, 255), rng.randbytes(rng.randint(0, 9))),
-        lambda: IDENTIFY,
+        lambda: read(sequence, address, rng.randint(1, 9), rng.randint(0, 1), session=session),
+        lambda: write(sequence, address, [rng.getrandbits(32) for _ in range(rng.randint(1, 9))], session=session),
+        lambda: send(sequence, rng.randbytes(rng.randint(1, 40)), session=session),
+        lambda: receive(sequence, session=session),
+        lambda: frame(rng.randint(0, 255), rng.randint(0, 255), session, rng.randbytes(rng.randint(0, 9))),
+        lambda: frame(Opcode.IDENTIFY, 0, session),
     ))()
 
 
 def random_stream(rng: random.Random, count: int) -> bytes:
     """Requests of a session with repeats, gaps, dropped, cut and corrupted frames."""
-    out, sequence = [IDENTIFY], 1
+    out, sequence, session = [IDENTIFY], 1, SESSION
     for _ in range(count):
-        request = random_request(rng, sequence)
+        request = random_request(rng, sequence, session if rng.random() < 0.95 else OTHER)
         fate = rng.choice(("once",) * 6 + ("twice", "never", "cut", "corrupt"))
         if fate == "cut":
             request = request[:rng.randrange(len(request))] + b"\0" * rng.randint(0, 1)
@@ -194,8 +217,8 @@ def random_stream(rng: random.Random, count: int) -> bytes:
         out += [request] * {"never": 0, "twice": 2}.get(fate, 1)
         sequence = (sequence + rng.choice((1,) * 8 + (0, -3, 2))) % 256
         if rng.random() < 0.1:
-            sequence = 1
-            out.append(frame(Opcode.IDENTIFY, rng.randint(0, 255), rng.randbytes(4)))
+            sequence, session = 1, rng.getrandbits(32)
+            out.append(frame(Opcode.IDENTIFY, rng.randint(0, 255), session))
     return b"".join(out)
 
 
@@ -210,12 +233,13 @@ def test_a_reply_under_way_is_not_written_over():
 
 def test_a_right_crc_does_not_excuse_a_wrong_length():
     def wrong(length: int, body: bytes) -> bytes:
-        plain = struct.pack("<BBH", Opcode.WRITE, 1, length) + body
+        plain = struct.pack("<BBHI", Opcode.WRITE, 1, length, SESSION) + body
         return cobs.encode(plain + struct.pack("<I", zlib.crc32(plain))) + b"\0"
 
     body = struct.pack("<IB2I", place(1, 2, 0), 1, 5, 6)
     wrongs = [wrong(length, body) for length in (0, 9, len(body) - 1, len(body) + 1, len(body) + 256, 0xFFFF)]
-    short = [cobs.encode(plain + struct.pack("<I", zlib.crc32(plain))) + b"\0" for plain in (b"", b"\x12", b"\x12\1\0")]
+    short = [cobs.encode(plain + struct.pack("<I", zlib.crc32(plain))) + b"\0" for plain in (
+        b"", b"\x12", b"\x12\1\0", b"\x12\1\0\0\6\6\6")]
     replies = both(b"".join([IDENTIFY, *wrongs, *short, write(1, place(1, 2, 0), [7])]))
     assert [reply[:2] for reply in replies] == [(Status.OK, 0), (Status.OK, 1)]
 
