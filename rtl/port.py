@@ -3,7 +3,9 @@
 A vector is header (u32 event, u48 time) and activations (i8), little-endian; segment k of the plan sends the next
 `words` flits on its route, under its position. A body too short for the plan is filled with zeros and one too long is
 cut: nothing hangs.
-At most `window` vectors are inside the mesh; the next one waits at `send`. One byte per clock in and out.
+One byte a clock comes in and goes out. At most `window` vectors are inside the mesh; the bytes of the next ones are
+taken in meanwhile, as many as there is room for, and leave W elements a clock when their turn comes: so the mesh never
+waits for a vector to come in byte by byte.
 
 Results of one vector are one message. The result memory must hold all results outstanding: the host sees to it.
 """
@@ -29,66 +31,105 @@ _ELEMENT_BYTES = 4
 ByteLayout = data.StructLayout({"byte": unsigned(8), "last": unsigned(1)})
 """A byte of the body of SEND or of a result, and whether it is the last."""
 
+_WAITING_WORDS = 511
+"""Words (of W elements) that wait for their turn: with the FIFO's output register one block RAM."""
+
 _plan_layout = data.StructLayout({
     "route": unsigned(6), "_": unsigned(2), "words": unsigned(_WORD_BITS), "position": unsigned(POSITION_BITS)})
 
 
-class _Cutter(wiring.Component):
-    """Turns the bytes of a vector into the messages of the plan.
+def _word_layout(geometry: Geometry) -> data.StructLayout:
+    """Return the layout of W bytes of a vector, and whether they are the last."""
+    return data.StructLayout({"bytes": unsigned(8 * geometry.transport), "last": unsigned(1)})
+
+
+class _Gatherer(wiring.Component):
+    """Packs the bytes of vectors into words of W bytes, a byte a clock.
+
+    The header takes whole words of its own. A word that the end of header or vector cuts short is filled with zeros.
 
     Members
     -------
     i : bytes of vectors
+    o : words, registered
+    """
+
+    def __init__(self, geometry: Geometry):
+        self._transport = geometry.transport
+        super().__init__({"i": In(stream.Signature(ByteLayout)), "o": Out(stream.Signature(_word_layout(geometry)))})
+
+    def elaborate(self, _platform):
+        m = Module()
+        place, header_left = Signal(range(self._transport)), Signal(range(_HEADER_BYTES + 1), init=_HEADER_BYTES)
+        word = Signal(self.o.payload.shape(), reset_less=True)
+        byte, last = self.i.payload.byte, self.i.payload.last
+        m.d.comb += [self.i.ready.eq(~self.o.valid | self.o.ready), self.o.payload.eq(word)]
+        with m.If(self.o.ready):
+            m.d.sync += self.o.valid.eq(0)
+        with m.If(self.i.valid & self.i.ready):
+            with m.If(place == 0):
+                m.d.sync += word.bytes.eq(byte)
+            with m.Else():
+                m.d.sync += word.bytes.word_select(place, 8).eq(byte)
+            m.d.sync += [word.last.eq(last), place.eq(place + 1), header_left.eq(header_left - (header_left != 0))]
+            with m.If((place == self._transport - 1) | (header_left == 1) | last):
+                m.d.sync += [self.o.valid.eq(1), place.eq(0)]
+            with m.If(last):
+                m.d.sync += header_left.eq(_HEADER_BYTES)
+        return m
+
+
+class _Cutter(wiring.Component):
+    """Turns the words of a vector into the messages of the plan.
+
+    Members
+    -------
+    i : words of vectors
     o : flits of messages, registered
     go : a new vector may enter
     segments : messages of a vector
     segment, plan : number of a segment, and its entry of the plan in the clock after
     entered : a vector enters the mesh in this clock
-    accepted : the last byte of a vector is taken in this clock
     """
 
     def __init__(self, geometry: Geometry):
         self._transport = geometry.transport
         super().__init__({
-            "i": In(stream.Signature(ByteLayout)),
+            "i": In(stream.Signature(_word_layout(geometry))),
             "o": Out(stream.Signature(flit_layout(geometry))),
             "go": In(1),
             "segments": In(_SEGMENT_BITS),
             "segment": Out(_SEGMENT_BITS),
             "plan": In(_plan_layout),
             "entered": Out(1),
-            "accepted": Out(1),
         })
 
     def elaborate(self, _platform):
         m = Module()
-        header = Signal(EVENT_BITS + TIME_BITS, reset_less=True)
-        elements = Signal(8 * (self._transport - 1), reset_less=True)
-        count = Signal(range(max(_HEADER_BYTES, self._transport)))
+        header_words = -(-_HEADER_BYTES // self._transport)
+        header = Signal(8 * self._transport * header_words, reset_less=True)
+        count = Signal(range(header_words))
         words = Signal(_WORD_BITS, reset_less=True)
         segment = Signal(_SEGMENT_BITS)
         flit = Signal(self.o.payload.shape(), reset_less=True)
-        ended = Signal()  # the last byte has come: zeros stand in for what the plan still wants
+        ended = Signal()  # the last word has come: zeros stand in for what the plan still wants
 
-        byte = Mux(ended, 0, self.i.payload.byte)
+        word = Mux(ended, 0, self.i.payload.bytes)
         here = self.i.valid | ended
         free = ~self.o.valid | self.o.ready
-        m.d.comb += [
-            self.o.payload.eq(flit),
-            self.segment.eq(segment),
-            self.accepted.eq(self.i.valid & self.i.ready & self.i.payload.last),
-        ]
+        last = self.i.valid & self.i.ready & self.i.payload.last
+        m.d.comb += [self.o.payload.eq(flit), self.segment.eq(segment)]
         with m.If(self.o.ready):
             m.d.sync += self.o.valid.eq(0)
-        with m.If(self.accepted):
+        with m.If(last):
             m.d.sync += ended.eq(1)
 
         with m.FSM(name="cutter"):
             with m.State("Header"):
                 m.d.comb += self.i.ready.eq(self.go & ~ended)
                 with m.If((self.i.valid & self.go) | ended):
-                    m.d.sync += [header.eq(Cat(header[8:], byte)), count.eq(count + 1)]
-                    with m.If(count == _HEADER_BYTES - 1):
+                    m.d.sync += [header.eq(Cat(header, word)[8 * self._transport:]), count.eq(count + 1)]
+                    with m.If(count == header_words - 1):
                         m.d.sync += [count.eq(0), segment.eq(0)]
                         m.d.comb += self.entered.eq(self.segments != 0)
                         m.next = "Plan"
@@ -101,19 +142,16 @@ class _Cutter(wiring.Component):
                 with m.If(free):
                     m.d.sync += [
                         flit.route.eq(self.plan.route), flit.kind.eq(FlitKind.HEADER.value), flit.last.eq(0),
-                        flit.data.eq(Cat(header, self.plan.position)), self.o.valid.eq(1), words.eq(self.plan.words),
+                        flit.data.eq(Cat(header[:8 * _HEADER_BYTES], self.plan.position)), self.o.valid.eq(1),
+                        words.eq(self.plan.words),
                     ]
                     m.next = "Words"
             with m.State("Words"):
-                full = count == self._transport - 1
-                m.d.comb += self.i.ready.eq(~ended & (free | ~full))
-                with m.If(here & ~full):
-                    m.d.sync += [elements.eq(Cat(elements[8:], byte)), count.eq(count + 1)]
-                with m.If(here & full & free):
-                    word = Cat(elements, byte)
+                m.d.comb += self.i.ready.eq(~ended & free)
+                with m.If(here & free):
                     m.d.sync += [
                         flit.route.eq(self.plan.route), flit.kind.eq(FlitKind.ACTIVATION.value),
-                        flit.last.eq(words == 1), self.o.valid.eq(1), words.eq(words - 1), count.eq(0),
+                        flit.last.eq(words == 1), self.o.valid.eq(1), words.eq(words - 1),
                     ]
                     m.d.sync += [
                         flit.data[ELEMENT_BITS * k:ELEMENT_BITS * (k + 1)].eq(word.word_select(k, 8).as_signed())
@@ -124,7 +162,7 @@ class _Cutter(wiring.Component):
                         m.next = "Plan"
             with m.State("Rest"):
                 m.d.comb += self.i.ready.eq(~ended)
-                with m.If(ended | self.accepted):
+                with m.If(ended | last):
                     m.d.sync += ended.eq(0)
                     m.next = "Header"
         return m
@@ -229,19 +267,25 @@ class Port(wiring.Component):
     def elaborate(self, _platform):
         m = Module()
         window, segments = Signal(4, init=1), Signal(_SEGMENT_BITS)
+        m.submodules.gatherer = gatherer = _Gatherer(self.geometry)
+        m.submodules.waiting = waiting = SyncFIFOBuffered(
+            width=len(gatherer.o.payload.as_value()), depth=_WAITING_WORDS)
         m.submodules.cutter = cutter = _Cutter(self.geometry)
         m.submodules.results = results = _Results(self.geometry)
         m.submodules.plan = plan = Memory(shape=_plan_layout, depth=1 << _SEGMENT_BITS, init=[])
-        connect(m, flipped(self.send), cutter.i)
+        connect(m, flipped(self.send), gatherer.i)
+        connect(m, gatherer.o, waiting.w_stream)
+        connect(m, waiting.r_stream, cutter.i)
         connect(m, cutter.o, flipped(self.o))
         connect(m, flipped(self.i), results.i)
         connect(m, results.o, flipped(self.result))
 
         inside, outstanding = Signal(4), Signal(range(self.geometry.result_vectors + 1))
+        accepted = self.send.valid & self.send.ready & self.send.payload.last
         arrived = results.arrived & (inside != 0)
         m.d.sync += [
             inside.eq(inside + cutter.entered - arrived),
-            outstanding.eq(outstanding + (cutter.accepted & self.credit) - (results.taken & (outstanding != 0))),
+            outstanding.eq(outstanding + (accepted & self.credit) - (results.taken & (outstanding != 0))),
         ]
         plan_read = plan.read_port()
         m.d.comb += [
@@ -254,7 +298,7 @@ class Port(wiring.Component):
         ]
         sent, received, cycles, hops = (Signal(_COUNTER_BITS, name=n) for n in ("sent", "received", "cycles", "hops"))
         m.d.sync += [
-            sent.eq(sent + cutter.accepted), received.eq(received + results.taken), cycles.eq(cycles + 1),
+            sent.eq(sent + accepted), received.eq(received + results.taken), cycles.eq(cycles + 1),
             hops.eq(hops + self.hops),
         ]
         self._bus(m, window, segments, plan, Array([sent, received, cycles, hops]))
