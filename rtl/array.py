@@ -8,7 +8,6 @@ share the device pipelines (`rtl/device.py`), `program_lanes` of them side by si
 from amaranth.hdl import Array as Choice
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, wiring
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for, ceil_log2
 
@@ -20,13 +19,12 @@ from rtl.device import SLOTS, Device, TableWrite, state_code
 from rtl.engine import NetWrite
 from rtl.params import Geometry
 from rtl.params.formats import CODE_BITS, G16_BITS
+from rtl.pipeline import delay
+from rtl.state_memory import StateMemory
 
 __all__ = ["Array", "PulseRequest", "StateAccess", "programming_counters"]
 
 _COUNTER_BITS = 48
-_ISSUE_SLOT = SLOTS - 3
-"""What is issued in it has its states a clock later, and two clocks later, in the last slot, enters the pipeline."""
-
 _SETTLE = 7
 """Clocks from a result of the device pipeline to the last group of the engine having passed on the net."""
 
@@ -95,7 +93,7 @@ class Array(wiring.Component):
         High once in `SLOTS` clocks.
     pulse : PulseRequest, in
         Taken with `pace`, while idle or behind other pulses.
-    state, state_o : StateAccess in; states of its cell a clock later, valid while idle and not ageing.
+    state, state_o : StateAccess in; states of its cell `state_latency` clocks later, valid while idle and not ageing.
     net_write, noise_write : Out
     counters : Out
     """
@@ -104,6 +102,7 @@ class Array(wiring.Component):
         self.geometry = geometry
         self._devices = [Device(geometry=geometry) for _ in range(geometry.program_lanes)]
         self._noise = ColumnNoise(geometry=geometry)
+        self._states = [StateMemory(depth=geometry.cells, bits=geometry.state_bits) for _ in range(geometry.devices)]
         super().__init__({
             "settings": In(settings_layout), "record": In(context_layout), "start": In(1), "aging": In(1),
             "idle": Out(1), "table_write": In(TableWrite), "pace": Out(1), "pulse": In(PulseRequest(geometry)),
@@ -112,6 +111,11 @@ class Array(wiring.Component):
             "net_write": Out(NetWrite(geometry)), "noise_write": Out(NoiseWrite(geometry)),
             "counters": Out(programming_counters),
         })
+
+    @property
+    def state_latency(self) -> int:
+        """Clocks from a cell to the states of its devices."""
+        return self._states[0].latency
 
     @property
     def groups(self) -> int:
@@ -124,20 +128,21 @@ class Array(wiring.Component):
 
         slot = Signal(range(SLOTS))
         m.d.sync += slot.eq(slot + 1)
-        m.d.comb += self.pace.eq(slot == _ISSUE_SLOT)
+        # What is issued now has its states `state_latency` clocks later, and enters the pipeline, in the last slot, a
+        # clock after that.
+        m.d.comb += self.pace.eq(slot == (SLOTS - 2 - self.state_latency) % SLOTS)
         issue, running, swept = self._issue(m)
-        reads, writes = self._memories(m)
         states = Signal(self.state_o.shape())
-        m.d.comb += [states[k].eq(read.data) for k, read in enumerate(reads)]
+        for k, memory in enumerate(self._states):
+            m.submodules[f"states_{k}"] = memory
+            m.d.comb += states[k].eq(memory.state)
         m.d.comb += self.state_o.eq(states)
 
-        fetched, entered = (Signal(_Issue(g), name=name, reset_less=True) for name in ("fetched", "entered"))
-        busy_fetched, busy_entered = Signal(), Signal()
-        m.d.sync += [
-            fetched.eq(issue), busy_fetched.eq(issue.place.mask.any()),
-            entered.eq(fetched), busy_entered.eq(busy_fetched),
-        ]
-        g16 = self._device_inputs(m, fetched, states)
+        m.submodules.fetches = fetches = Delay(shape=_Issue(g), clocks=self.state_latency)
+        m.d.comb += [fetches.i.eq(issue), fetches.i_valid.eq(issue.place.mask.any())]
+        entered, busy_entered = Signal(_Issue(g), reset_less=True), Signal()
+        m.d.sync += [entered.eq(fetches.o), busy_entered.eq(fetches.o_valid)]
+        g16 = self._device_inputs(m, fetches.o, states)
 
         last_slot = slot == SLOTS - 1
         m.submodules.places = places = Delay(shape=_Place(g), clocks=self._devices[0].latency // SLOTS)
@@ -156,19 +161,18 @@ class Array(wiring.Component):
         retired, stored = Signal(), Signal()
         m.d.comb += [retired.eq(places.o_valid & last_slot), stored.eq(retired & ~self.aging)]
         shown = self._retire(m, retired, places.o, states)
-        m.d.comb += [read.addr.eq(Mux(self.aging, issue.place.cell, Mux(shown.valid, shown.cell, self.state.cell)))
-                     for read in reads]
-        for k, write in enumerate(writes):
+        for k, memory in enumerate(self._states):
             group, lane = divmod(k, g.program_lanes)
             hit = places.o.mask[lane] & (places.o.group == group)
             m.d.comb += [
-                write.addr.eq(Mux(stored, places.o.cell, self.state.cell)),
-                write.data.eq(Mux(stored, self._devices[lane].state, self.state.states[k])),
-                write.en.eq(Mux(stored, hit, self.state.mask[k])),
+                memory.address.eq(Mux(self.aging, issue.place.cell, Mux(shown.valid, shown.cell, self.state.cell))),
+                memory.w_address.eq(Mux(stored, places.o.cell, self.state.cell)),
+                memory.w_state.eq(Mux(stored, self._devices[lane].state, self.state.states[k])),
+                memory.w_en.eq(Mux(stored, hit, self.state.mask[k])),
             ]
 
         self._count(m, swept)
-        settled = self._devices[0].latency + _SETTLE + 2
+        settled = self._devices[0].latency + _SETTLE + 2 * self.state_latency
         flying = Signal(range(settled + 1))
         with m.If(issue.place.mask.any()):
             m.d.sync += flying.eq(settled)
@@ -176,17 +180,6 @@ class Array(wiring.Component):
             m.d.sync += flying.eq(flying - 1)
         m.d.comb += self.idle.eq(~running & (flying == 0) & ~self._noise.busy)
         return m
-
-    def _memories(self, m):
-        """Return a read and a write port of the states of each device of a cell."""
-        reads, writes = [], []
-        for k in range(self.geometry.devices):
-            memory = Memory(shape=unsigned(self.geometry.state_bits), depth=self.geometry.cells, init=[])
-            m.submodules[f"states_{k}"] = memory
-            writes.append(memory.write_port())
-            reads.append(memory.read_port())
-            m.d.comb += reads[-1].en.eq(1)
-        return reads, writes
 
     def _device_inputs(self, m, fetched, states):
         """Return the conductance each pipeline works on: amplitude of a pulse, or a state of this group."""
@@ -287,18 +280,23 @@ class Array(wiring.Component):
         """
         g = self.geometry
         cell = data.StructLayout({"valid": 1, "place": _Place(g)})
-        shown, read, ready, formed = (Signal(cell, name=name) for name in ("shown", "read", "ready", "formed"))
-        m.d.sync += [shown.valid.eq(retired), shown.place.eq(place)]
-        m.d.sync += [read.eq(shown), ready.eq(read), formed.eq(ready)]
+        shown, ready, formed = (Signal(cell, name=name) for name in ("shown", "ready", "formed"))
+        m.submodules.reading = reading = Delay(shape=_Place(g), clocks=self.state_latency)
+        m.d.comb += [reading.i.eq(shown.place), reading.i_valid.eq(shown.valid)]
+        m.d.sync += [
+            shown.valid.eq(retired), shown.place.eq(place),
+            ready.valid.eq(reading.o_valid), ready.place.eq(reading.o), formed.eq(ready),
+        ]
 
         codes = Signal(data.ArrayLayout(unsigned(CODE_BITS), g.devices), reset_less=True)
         complete = self.groups - 1
+        aged = [delay(m, device.code, self.state_latency, f"aged_{k}") for k, device in enumerate(self._devices)]
         for k in range(g.devices):
             group, lane = divmod(k, g.program_lanes)
             with m.If(~self.aging):
                 m.d.sync += codes[k].eq(state_code(states[k]))
-            with m.Elif(read.place.group == group):
-                m.d.sync += codes[k].eq(self._devices[lane].code)
+            with m.Elif(reading.o.group == group):
+                m.d.sync += codes[k].eq(aged[lane])
 
         net = Signal(signed(g.net_bits), reset_less=True)
         main = codes[0] - codes[1]

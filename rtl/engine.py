@@ -18,7 +18,7 @@ from amaranth.utils import bits_for, ceil_log2
 
 from rtl.delay import Delay
 from rtl.params import ACTIVATION_BITS, Geometry
-from rtl.primitives import Multiplier, WeightMemory
+from rtl.primitives import BlockMemory, Multiplier
 
 __all__ = ["Engine", "Issue", "Load", "NetWrite"]
 
@@ -113,7 +113,7 @@ class Group(wiring.Component):
     @staticmethod
     def latency_of(geometry: Geometry) -> int:
         """Return the clocks from i_issue to o_sum: hop, memory, multiplier, tree, chain (and the drain's way in)."""
-        return (1 + WeightMemory.latency + Multiplier.latency + _tree_levels(geometry.transport) + 1
+        return (1 + BlockMemory.latency + Multiplier.latency + _tree_levels(geometry.transport) + 1
                 + geometry.backward)
 
     def elaborate(self, platform):
@@ -125,7 +125,8 @@ class Group(wiring.Component):
         m.d.sync += [issue.eq(self.i_issue), load.eq(self.i_load), write.eq(self.i_write)]
         m.d.comb += [self.o_issue.eq(issue), self.o_load.eq(load), self.o_write.eq(write)]
 
-        m.submodules.weights = weights = WeightMemory(depth=g.net_words, nets=g.transport, net_bits=g.net_bits)
+        # Nets are written while their tile is held: no word that is used was read in the clock of its own write.
+        m.submodules.weights = weights = BlockMemory(depth=g.net_words, parts=g.transport, shape=signed(g.net_bits))
         m.d.comb += weights.address.eq(issue.address)
         self._write(m, write, weights)
 
@@ -152,10 +153,10 @@ class Group(wiring.Component):
         """Decode the lane: lanes need not be a power of two per group, so each net compares for itself."""
         mask = Signal(self.geometry.transport, reset_less=True)
         address, net = (Signal.like(value, name=name, reset_less=True)
-                        for name, value in (("w_address", weights.w_address), ("w_net", weights.w_net)))
+                        for name, value in (("w_address", weights.w_address), ("w_net", weights.w_part)))
         m.d.sync += [mask[k].eq(write.valid & (write.lane == self._lane(k))) for k in range(self.geometry.transport)]
         m.d.sync += [address.eq(write.address), net.eq(write.net)]
-        m.d.comb += [weights.w_mask.eq(mask), weights.w_address.eq(address), weights.w_net.eq(net)]
+        m.d.comb += [weights.w_mask.eq(mask), weights.w_address.eq(address), weights.w_part.eq(net)]
 
     def _activations(self, m, issue, load):
         """Shadow registers, loaded at any time, and the ones that multiply, which change with the first column."""
@@ -165,19 +166,19 @@ class Group(wiring.Component):
             m.d.sync += shadow.eq(load.word)
         swap = Signal(reset_less=True)
         m.d.comb += swap.eq(issue.valid & issue.swap)
-        with m.If(_later(m, swap, WeightMemory.latency - 1, "swap")):
+        with m.If(_later(m, swap, BlockMemory.latency - 1, "swap")):
             m.d.sync += active.eq(shadow)
         if not self.geometry.backward:
             return active
 
-        back, delta = (_later(m, value, WeightMemory.latency, name) for name, value in
+        back, delta = (_later(m, value, BlockMemory.latency, name) for name, value in
                        (("back", issue.backward | issue.drain), ("delta", Mux(issue.drain, 0, issue.delta))))
         return [Mux(back, delta, active[k]) for k in range(self.geometry.transport)]
 
     def _rows(self, m, issue, products, charge):
         """Row sums of the lanes, and the one that a drain asks for in place of the products' sum."""
         g = self.geometry
-        at_product = WeightMemory.latency + Multiplier.latency
+        at_product = BlockMemory.latency + Multiplier.latency
         add, first, drain, lane = (_later(m, value, at_product, f"row_{name}") for name, value in (
             ("add", issue.valid & issue.backward), ("first", issue.first), ("drain", issue.drain),
             ("lane", issue.lane)))

@@ -69,7 +69,8 @@ class Programming(wiring.Component):
         """Answer requests one at a time, and run an operation after the answer that started it."""
         request = Signal(BusRequest, reset_less=True)
         answer = Signal(32, reset_less=True)
-        waited = Signal(2)
+        looked_up = array.state_latency + 1  # the slowest of what is looked up
+        waited = Signal(range(looked_up + 1))
         writing = Signal()
         incoming = self.bus.request.payload
         m.d.comb += self.busy.eq(operation != 0)
@@ -86,7 +87,7 @@ class Programming(wiring.Component):
                 m.d.comb += writing.eq(request.write & (waited == 0))
                 m.d.sync += waited.eq(waited + 1)
                 m.d.sync += answer.eq(Mux(request.write, 0, self._answer(request, array, controller)))
-                with m.If(waited == 2):
+                with m.If(waited == looked_up):
                     m.next = "Respond"
             with m.State("Respond"):
                 m.d.comb += [self.bus.response.valid.eq(1), self.bus.response.payload.eq(answer)]
