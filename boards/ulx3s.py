@@ -11,7 +11,7 @@ from amaranth.lib import io, wiring
 from amaranth.lib.cdc import ResetSynchronizer
 from amaranth.lib.wiring import In, Out, connect
 
-from boards.ecp5 import Pll
+from boards.ecp5 import Ecp5Cells, Pll
 from rtl.params import Geometry, preset
 from rtl.uart import UartReceiver, UartTransmitter
 
@@ -52,10 +52,10 @@ class Board:
     block_ram_words: int = 0
 
     def make_platform(self) -> Any:
-        """Return a new platform: it can build one design only."""
+        """Return a new platform with the family's own cells: it can build one design only."""
         import amaranth_boards.ulx3s
 
-        return getattr(amaranth_boards.ulx3s, self.platform)()
+        return type(self.platform, (Ecp5Cells, getattr(amaranth_boards.ulx3s, self.platform)), {})()
 
 
 BOARDS = {

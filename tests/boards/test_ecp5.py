@@ -2,8 +2,11 @@
 
 import pytest
 from amaranth.back import rtlil
+from amaranth.hdl import signed, unsigned
 
-from boards.ecp5 import OUTPUT_HZ, PHASE_DETECTOR_HZ, VCO_HZ, Pll, PllDividers
+from boards.ecp5 import OUTPUT_HZ, PHASE_DETECTOR_HZ, VCO_HZ, Ecp5Cells, Pll, PllDividers
+from boards.toolchain import port_names
+from rtl.primitives import BlockMemory, Multiplier
 
 
 @pytest.mark.parametrize(("output_mhz", "reference", "feedback"), [(50, 1, 2), (25, 1, 1), (60, 5, 12), (62.5, 2, 5)])
@@ -43,3 +46,24 @@ def test_primitive_has_the_dividers():
     text = rtlil.convert(Pll(input_hz=25e6, output_hz=60e6), name="top")
     for parameter in (r"\CLKI_DIV 5", r"\CLKFB_DIV 12", r"\CLKOP_DIV 10"):
         assert f"parameter {parameter}" in text
+
+
+def cells(part):
+    """Count the family's cells in what a part becomes."""
+    text = rtlil.convert(part, name="top", ports=port_names(part), platform=Ecp5Cells())
+    return {name: text.count(f"cell \\{name} ") for name in ("MULT18X18D", "DP16KD")}
+
+
+@pytest.mark.parametrize(("part", "multipliers", "block_rams"), [
+    (Multiplier(a_bits=9, b_bits=8), 1, 0),
+    (Multiplier(a_bits=18, b_bits=18), 1, 0),
+    (Multiplier(a_bits=19, b_bits=8), 0, 0),
+    (BlockMemory(depth=1024, parts=4, shape=signed(9)), 0, 2),
+    (BlockMemory(depth=256, parts=3, shape=signed(8)), 0, 2),
+    (BlockMemory(depth=2048, parts=1, shape=unsigned(9)), 0, 1),
+    (BlockMemory(depth=1025, parts=2, shape=signed(9)), 0, 0),
+    (BlockMemory(depth=1024, parts=4, shape=signed(10)), 0, 0),
+])
+def test_cells_of_a_part(part, multipliers, block_rams):
+    """What the cells cannot do stays portable."""
+    assert cells(part) == {"MULT18X18D": multipliers, "DP16KD": block_rams}
