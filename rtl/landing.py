@@ -7,7 +7,7 @@ between. A slot is full when `messages` messages of all routes have landed in it
 Writing `messages` of a program's record resets the program: no message has come, none has run, its resource is free at
 time 0. Writing `program` of a route's record resets the route: its next message is the first.
 
-One data flit a clock; a message costs four clocks more. A flit on a route that no program takes is dropped.
+One data flit a clock; a message costs five clocks more. A flit on a route that no program takes is dropped.
 """
 
 from amaranth.hdl import Cat, Module, Mux, Signal, Value, unsigned
@@ -177,7 +177,7 @@ class Landing(wiring.Component):
         stamp_read, stamp_write = stamps.read_port(domain="comb"), stamps.write_port()
         arrival_read, arrival_write = arrivals.read_port(domain="comb"), arrivals.write_port()
         stamp = Signal(stamp_layout)
-        come = Signal(_MESSAGE_BITS)
+        come, wanted_messages = (Signal(_MESSAGE_BITS, name=n, reset_less=True) for n in ("come", "wanted_messages"))
         later = ~started.bit_select(which, 1) | (stamp.time > stamp_read.data.time)
         m.d.comb += [
             stamp.eq(flit.data),
@@ -188,7 +188,10 @@ class Landing(wiring.Component):
             arrival_read.addr.eq(which),
             arrival_write.addr.eq(which),
             arrival_write.data.eq(come),
+        ]
+        m.d.sync += [
             come.eq(Mux(counted.bit_select(which, 1), arrival_read.data, 0) + 1),
+            wanted_messages.eq(messages_port.data),
         ]
 
         w_data = Signal(len(self.w_data), reset_less=True)
@@ -208,7 +211,7 @@ class Landing(wiring.Component):
                         m.d.sync += [self.w_valid.eq(1), w_address.eq(place_read.data), w_data.eq(flit.data)]
                         m.d.comb += [place_write.en.eq(1), release.eq(~flit.last)]
                         with m.If(flit.last):
-                            m.next = "Arrival"
+                            m.next = "Count"
             with m.State("Number"):
                 # Number and permission are registers of the clock before: they are right from the next state on.
                 m.d.sync += start.eq(zone + Mux(number_read.data[0], slot_port.data, 0))
@@ -221,11 +224,14 @@ class Landing(wiring.Component):
                                  release.eq(1)]
                     m.d.sync += started.bit_select(which, 1).eq(1)
                     m.next = "Flit"
+            with m.State("Count"):
+                # So are the messages that have come and those that are wanted, from the next state on.
+                m.next = "Arrival"
             with m.State("Arrival"):
                 m.d.comb += [arrival_write.en.eq(1), number_write.en.eq(part == final_part), part_write.en.eq(1),
                              release.eq(1)]
                 m.d.sync += counted.bit_select(which, 1).eq(1)
-                with m.If(come == messages_port.data):
+                with m.If(come == wanted_messages):
                     m.d.sync += [full.bit_select(which, 1).eq(1), counted.bit_select(which, 1).eq(0)]
                 m.next = "Flit"
         m.d.comb += [
