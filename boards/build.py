@@ -11,11 +11,11 @@ import json
 import re
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from boards.toolchain import Progress, ToolError, relax_collisions, run_tool, run_yosys, tool_versions
+from boards.toolchain import Progress, ToolError, ToolTimeoutError, relax_collisions, run_tool, run_yosys, tool_versions
 from boards.ulx3s import Board, Ulx3sTop, board
 
 __all__ = ["Attempt", "Report", "build", "read_report"]
@@ -32,6 +32,14 @@ RESOURCES = {
 """What is reported, by nextpnr's name."""
 
 SEEDS = range(1, 9)
+ROUTERS = ("router1", "router2")
+"""The first is the better one for timing; where it stalls on the last connections, the second may yet end."""
+
+LIMIT_S = 3600.0
+"""Longest run of a tool."""
+
+Resources = dict[str, tuple[int, int]]
+"""Used and available, by nextpnr's name."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,6 +47,7 @@ class Attempt:
     """One run of place and route: achieved and asked frequency of each clock in MHz."""
 
     seed: int
+    router: str
     seconds: float
     clocks: Mapping[str, tuple[float, float]]
 
@@ -85,30 +94,31 @@ class Report:
             if parts:
                 lines += ["", f"  {title} by component"]
                 lines += [f"    {name:<40}{count:>4}" for name, count in parts.items()]
-        lines += ["", "  seed    clock                                    MHz    asked    seconds"]
+        lines += ["", "  seed  router    clock                                    MHz    asked    seconds"]
         for attempt in self.attempts:
             for clock, (achieved, asked) in attempt.clocks.items():
                 mark = "" if achieved >= asked else "   missed"
-                lines.append(f"  {attempt.seed:>4}    {clock[-36:]:<36}{achieved:>8.1f}{asked:>9.1f}"
+                lines.append(f"  {attempt.seed:>4}  {attempt.router}   {clock[-36:]:<36}{achieved:>8.1f}{asked:>9.1f}"
                              f"{attempt.seconds:>11.0f}{mark}")
         verdict = "timing met" if self.met else "TIMING NOT MET: do not load this bitstream"
         lines += ["", f"  {verdict} with seed {self.seed}; {self.bitstream}; {self.seconds:.0f} s; {self.tools}"]
         return "\n".join(lines)
 
 
-def build(name: str, *, seeds: Sequence[int] = SEEDS, directory: str | Path | None = None,
-          clock_hz: float | None = None, chip: Any = None, options: Sequence[str] = (),
+def build(name: str, *, seeds: Sequence[int] | None = None, directory: str | Path | None = None,
+          clock_hz: float | None = None, chip: Any = None, options: Sequence[str] = (), limit_s: float = LIMIT_S,
           progress: Progress = lambda _: None) -> Report:
     """Build the bitstream of a board and report on it.
 
-    Tries seeds in order until timing is met; if none does, the fastest is kept and `Report.met` is False.
+    Tries seeds in order until timing is met; if none does, the fastest is kept and `Report.met` is False. A seed that
+    does not end in time with the board's router is tried with the other one.
 
     Parameters
     ----------
     name : str
         A board of `boards.ulx3s.BOARDS`.
-    seeds : sequence of int
-        Seeds of the placer.
+    seeds : sequence of int, optional
+        Seeds of the placer: the board's own, then `SEEDS`, if not given.
     directory : path, optional
         Where all files go: build/NAME if not given.
     clock_hz : float, optional
@@ -117,6 +127,8 @@ def build(name: str, *, seeds: Sequence[int] = SEEDS, directory: str | Path | No
         In place of the chip: anything with byte streams `rx` and `tx`.
     options : sequence of str
         Further options for nextpnr.
+    limit_s : float
+        Seconds after which a tool is stopped.
     progress : callable
         Told what is being done.
 
@@ -125,12 +137,16 @@ def build(name: str, *, seeds: Sequence[int] = SEEDS, directory: str | Path | No
     ValueError
         If there is no such board, or its clock cannot be made.
     ToolError
-        If a tool fails; the sentence names its log.
+        If a tool fails or, where nothing else can be tried, does not end in time; the sentence names its log.
     """
     began = time.monotonic()
     target = board(name)
+    if seeds is None:
+        seeds = list(dict.fromkeys((target.seed, *SEEDS)))
     if not seeds:
         raise ValueError("seeds must not be empty")
+    if not limit_s > 0:
+        raise ValueError(f"limit_s must be more than 0, not {limit_s:g}")
     place = Path(directory) if directory else Path("build") / name
     place.mkdir(parents=True, exist_ok=True)
     stem = name.replace("-", "_")
@@ -147,20 +163,15 @@ def build(name: str, *, seeds: Sequence[int] = SEEDS, directory: str | Path | No
     platform = write_design(target, top, place, stem)
 
     progress("synthesis")
-    synthesise(place, stem, target)
+    synthesise(place, stem, target, limit_s)
     block_ram = by_component(place / f"{stem}.ram.txt")
     multipliers = by_component(place / f"{stem}.mult.txt")
 
-    attempts: list[Attempt] = []
-    resources: dict[str, tuple[int, int]] = {}
-    for seed in seeds:
-        progress(f"place and route, seed {seed}")
-        attempt, resources = route(platform, place, stem, seed, options)
-        attempts.append(attempt)
-        progress(f"seed {seed}: " + ", ".join(f"{achieved:.1f} MHz of {asked:.1f}"
-                                              for achieved, asked in attempt.clocks.values()))
-        if attempt.met:
-            break
+    def attempt(seed: int, router: str) -> tuple[Attempt, Resources]:
+        return route(platform, place, stem, seed, router, options, limit_s)
+
+    routers = sorted(ROUTERS, key=lambda router: router != target.router)
+    attempts, resources = search(attempt, seeds, routers, progress)
     best = max(attempts, key=lambda attempt: min(achieved / asked for achieved, asked in attempt.clocks.values()))
 
     progress("packing")
@@ -172,6 +183,38 @@ def build(name: str, *, seeds: Sequence[int] = SEEDS, directory: str | Path | No
         seconds=round(time.monotonic() - began, 1), bitstream=str(place / f"{stem}.bit"))
     (place / f"{stem}.report.json").write_text(report.to_json(), "utf-8")
     return report
+
+
+def search(attempt: Callable[[int, str], tuple[Attempt, Resources]], seeds: Sequence[int], routers: Sequence[str],
+           progress: Progress = lambda _: None) -> tuple[list[Attempt], Resources]:
+    """Try seeds until one meets timing, each with the first router that ends in time; return what was tried.
+
+    Raises
+    ------
+    ToolError
+        If an attempt fails; a `ToolTimeoutError` if none ended in time.
+    """
+    attempts: list[Attempt] = []
+    resources: Resources = {}
+    late = None
+    for seed in seeds:
+        for router in routers:
+            progress(f"place and route, seed {seed}, {router}")
+            try:
+                made, resources = attempt(seed, router)
+            except ToolTimeoutError as error:
+                late = error
+                progress(str(error))
+                continue
+            attempts.append(made)
+            progress(f"seed {seed}: " + ", ".join(f"{achieved:.1f} MHz of {asked:.1f}"
+                                                  for achieved, asked in made.clocks.values()))
+            break
+        if attempts and attempts[-1].met:
+            break
+    if late and not attempts:
+        raise late
+    return attempts, resources
 
 
 # --- steps ----------------------------------------------------------------------------------------------------------
@@ -187,7 +230,7 @@ def write_design(target: Board, top: Any, place: Path, stem: str) -> Any:
     return platform
 
 
-def synthesise(place: Path, stem: str, target: Board | None = None) -> None:
+def synthesise(place: Path, stem: str, target: Board | None = None, limit_s: float = LIMIT_S) -> None:
     """Map the design to the primitives of the family, and list those that are scarce, by name."""
     styles = []
     if target and target.lut_ram_words:
@@ -207,11 +250,11 @@ def synthesise(place: Path, stem: str, target: Board | None = None) -> None:
         f"tee -q -o {stem}.mult.txt select -list t:MULT18X18D",
         f"tee -q -o {stem}.stat.txt stat",
         f"write_json {stem}.json",
-    ], log=log, what="synthesis", cwd=place.resolve())
+    ], log=log, what="synthesis", cwd=place.resolve(), limit_s=limit_s)
 
 
-def route(platform: Any, place: Path, stem: str, seed: int, options: Sequence[str] = (),
-          ) -> tuple[Attempt, dict[str, tuple[int, int]]]:
+def route(platform: Any, place: Path, stem: str, seed: int, router: str = ROUTERS[0], options: Sequence[str] = (),
+          limit_s: float = LIMIT_S) -> tuple[Attempt, Resources]:
     """Place and route with one seed; return what it came to, and the resources used and available."""
     began = time.monotonic()
     log = place / f"{stem}.{seed}.nextpnr.log"
@@ -222,17 +265,19 @@ def route(platform: Any, place: Path, stem: str, seed: int, options: Sequence[st
         platform._nextpnr_device_options[platform.device], "--package", package,
         "--speed", platform.speed, "--json", f"{stem}.json", "--lpf", f"{stem}.lpf",
         "--textcfg", f"{stem}.{seed}.config", "--report", f"{stem}.{seed}.report.json",
-        "--seed", str(seed), "--timing-allow-fail", *options,
+        "--seed", str(seed), "--router", router, "--timing-allow-fail", *options,
     ]
     try:
-        run_tool(_yowasp("run_nextpnr_ecp5", arguments), log=log, what=f"place and route with seed {seed}",
-                 cwd=place.resolve())
+        run_tool(_yowasp("run_nextpnr_ecp5", arguments), log=log, what=f"place and route with seed {seed} and {router}",
+                 cwd=place.resolve(), limit_s=limit_s)
+    except ToolTimeoutError:
+        raise
     except ToolError as error:
         excess = too_much(log.read_text("utf-8"))
         raise ToolError(f"the design does not fit {platform.device}: {excess}; see {log}" if excess
                         else str(error)) from error
     clocks, resources = read_report((place / f"{stem}.{seed}.report.json").read_text("utf-8"))
-    return Attempt(seed=seed, seconds=round(time.monotonic() - began, 1), clocks=clocks), resources
+    return Attempt(seed=seed, router=router, seconds=round(time.monotonic() - began, 1), clocks=clocks), resources
 
 
 def pack(place: Path, stem: str, seed: int) -> None:
@@ -250,7 +295,7 @@ def _yowasp(entry: str, arguments: Sequence[str]) -> list[str]:
 
 # --- reading --------------------------------------------------------------------------------------------------------
 
-def read_report(text: str) -> tuple[dict[str, tuple[float, float]], dict[str, tuple[int, int]]]:
+def read_report(text: str) -> tuple[dict[str, tuple[float, float]], Resources]:
     """Return clocks (achieved and asked MHz) and resources (used and available) of nextpnr's JSON report.
 
     Raises
@@ -302,8 +347,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Build from the command line."""
     parser = argparse.ArgumentParser(prog="boards.build", description="Build the bitstream of a board.")
     parser.add_argument("board")
-    parser.add_argument("--seeds", type=_seeds, default=list(SEEDS), metavar="FIRST-LAST")
+    parser.add_argument("--seeds", type=_seeds, metavar="FIRST-LAST")
     parser.add_argument("--clock", type=float, metavar="MHZ")
+    parser.add_argument("--limit", type=float, default=LIMIT_S, metavar="SECONDS", help="longest run of a tool")
     parser.add_argument("--directory")
     parser.add_argument("--json", metavar="FILE", help="write the report here too (- for standard output)")
     parser.add_argument("options", nargs="*", help="further options of nextpnr, after --")
@@ -316,7 +362,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         report = build(chosen.board, seeds=chosen.seeds, directory=chosen.directory,
                        clock_hz=chosen.clock * 1e6 if chosen.clock else None, options=chosen.options,
-                       progress=progress)
+                       limit_s=chosen.limit, progress=progress)
     except (ToolError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1

@@ -16,8 +16,8 @@ from typing import Any
 
 import platformdirs
 
-__all__ = ["Progress", "ToolError", "cache_directory", "content_hash", "port_names", "relax_collisions", "run_tool",
-           "run_yosys", "tool_versions", "verilog_of"]
+__all__ = ["Progress", "ToolError", "ToolTimeoutError", "cache_directory", "content_hash", "port_names",
+           "relax_collisions", "run_tool", "run_yosys", "tool_versions", "verilog_of"]
 
 Progress = Callable[[str], None]
 """Told in a few words what a long step is doing."""
@@ -33,6 +33,10 @@ for command in sys.stdin.read().splitlines():
 
 class ToolError(RuntimeError):
     """A tool failed: one sentence that names its log."""
+
+
+class ToolTimeoutError(ToolError):
+    """A tool was stopped because it took too long."""
 
 
 def cache_directory(name: str) -> Path:
@@ -60,29 +64,33 @@ def tool_versions(*distributions: str) -> str:
 
 
 def run_tool(command: Sequence[str], *, log: Path, what: str, cwd: Path | None = None, text: str = "",
-             environment: dict[str, str] | None = None) -> None:
+             environment: dict[str, str] | None = None, limit_s: float | None = None) -> None:
     """Run a command with its output in `log`.
 
     Raises
     ------
     ToolError
-        If it fails; the sentence says what was being done and where the log is.
+        If it fails; the sentence says what was being done and where the log is. A `ToolTimeoutError` if it takes longer
+        than `limit_s`; it is stopped then.
     """
     with log.open("a", encoding="utf-8") as stream:
         stream.write(f"$ {' '.join(command)}\n")
         stream.flush()
         try:
             code = subprocess.run(command, cwd=cwd, input=text, text=True, stdout=stream, stderr=subprocess.STDOUT,
-                                  env={**os.environ, **(environment or {})}, check=False).returncode
+                                  env={**os.environ, **(environment or {})}, timeout=limit_s, check=False).returncode
+        except subprocess.TimeoutExpired as error:
+            raise ToolTimeoutError(f"{what} did not end within {limit_s:g} s: see {log}") from error
         except OSError as error:
             raise ToolError(f"{what} failed: {command[0]} cannot be started ({error.strerror})") from error
     if code:
         raise ToolError(f"{what} failed with code {code}: see {log}")
 
 
-def run_yosys(commands: Iterable[str], *, log: Path, what: str, cwd: Path) -> None:
+def run_yosys(commands: Iterable[str], *, log: Path, what: str, cwd: Path, limit_s: float | None = None) -> None:
     """Run Yosys commands in order, in `cwd`, so that file names in them need no quoting."""
-    run_tool([sys.executable, "-c", _YOSYS], log=log, what=what, cwd=cwd, text="\n".join(commands))
+    run_tool([sys.executable, "-c", _YOSYS], log=log, what=what, cwd=cwd, text="\n".join(commands),
+             limit_s=limit_s)
 
 
 def port_names(component: Any) -> dict[str, tuple[Any, Any]]:

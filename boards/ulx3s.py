@@ -41,6 +41,10 @@ class Board:
     block_ram_words : int
         Memories of at least so many words, at least 16 bits wide and with one reader, go to block RAM, where LUTs are
         scarcer than it; 0: synthesis chooses.
+    seed : int
+        Of place and route, tried first: one that is known to meet timing.
+    router : str
+        Of nextpnr, tried first.
     """
 
     name: str
@@ -50,6 +54,8 @@ class Board:
     baud: int = 3_000_000
     lut_ram_words: int = 0
     block_ram_words: int = 0
+    seed: int = 1
+    router: str = "router1"
 
     def make_platform(self) -> Any:
         """Return a new platform with the family's own cells: it can build one design only."""
@@ -62,7 +68,7 @@ BOARDS = {
     entry.name: entry
     for entry in (
         Board(name="ulx3s-85f", platform="ULX3S_85F_Platform", geometry=preset("demo"), clock_hz=50e6,
-              lut_ram_words=64),
+              lut_ram_words=64, router="router2"),
         Board(name="ulx3s-45f", platform="ULX3S_45F_Platform", geometry=preset("board-small"), clock_hz=50e6),
         Board(name="ulx3s-12f", platform="ULX3S_12F_Platform", geometry=preset("board-small"), clock_hz=50e6,
               block_ram_words=16),

@@ -87,13 +87,12 @@ def build(board: str, *, seeds: Sequence[int] | None, clock_mhz: float | None, d
         If there is no such board, or a tool is missing or fails.
     """
     try:
-        from boards.build import SEEDS
         from boards.build import build as build_board
         from boards.toolchain import ToolError
     except ImportError as error:
         raise BitlineError(f"a build needs the module {error.name!r}: run pip install -e '.[fpga]'") from None
     try:
-        return build_board(board, seeds=seeds or SEEDS, directory=directory, progress=progress,
+        return build_board(board, seeds=seeds, directory=directory, progress=progress,
                            clock_hz=clock_mhz * 1e6 if clock_mhz else None)
     except (ToolError, ValueError, ImportError, OSError) as error:
         raise BitlineError(str(error)) from error

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from boards.build import Attempt, Report, build, by_component, read_report, too_much, write_design
-from boards.toolchain import ToolError
+from boards.build import Attempt, Report, build, by_component, read_report, search, too_much, write_design
+from boards.toolchain import ToolError, ToolTimeoutError
 from boards.ulx3s import BOARDS, Ulx3sTop, board
 from tests.boards.standin import Echo
 
@@ -19,7 +19,7 @@ REPORT = json.dumps({
 
 
 def attempt(seed, achieved):
-    return Attempt(seed=seed, seconds=1.0, clocks={"clk": (achieved, 60.0)})
+    return Attempt(seed=seed, router="router1", seconds=1.0, clocks={"clk": (achieved, 60.0)})
 
 
 def report(*attempts):
@@ -42,7 +42,7 @@ def test_report_without_a_clock_is_refused():
 def test_timing_is_met_only_if_every_clock_is():
     assert attempt(1, 60.0).met
     assert not attempt(1, 59.99).met
-    assert not Attempt(seed=1, seconds=1.0, clocks={"a": (80.0, 60.0), "b": (20.0, 25.0)}).met
+    assert not Attempt(seed=1, router="router1", seconds=1.0, clocks={"a": (80.0, 60.0), "b": (20.0, 25.0)}).met
 
 
 def test_report_tells_what_was_missed():
@@ -52,6 +52,32 @@ def test_report_tells_what_was_missed():
     assert "25.0 %" in text
     assert "TIMING NOT MET" in report(attempt(1, 50.0)).table()
     assert json.loads(report(attempt(2, 61.5)).to_json())["fmax_mhz"] == 61.5
+
+
+def tried(outcomes, seeds, routers=("router1", "router2")):
+    """Search with the outcome of each (seed, router): a frequency, or None if it does not end in time."""
+    asked = []
+
+    def one(seed, router):
+        asked.append((seed, router))
+        if outcomes[seed, router] is None:
+            raise ToolTimeoutError(f"seed {seed}, {router} did not end")
+        return Attempt(seed=seed, router=router, seconds=1.0, clocks={"clk": (outcomes[seed, router], 60.0)}), {}
+
+    attempts, _ = search(one, seeds, routers)
+    return asked, [(attempt.seed, attempt.router) for attempt in attempts]
+
+
+def test_a_router_that_does_not_end_is_followed_by_the_other():
+    outcomes = {(1, "router1"): None, (1, "router2"): 50.0, (2, "router1"): 61.0}
+    assert tried(outcomes, [1, 2, 3]) == (list(outcomes), [(1, "router2"), (2, "router1")])
+
+
+def test_a_seed_that_ends_with_no_router_is_followed_by_the_next():
+    outcomes = {(4, "router1"): None, (4, "router2"): None, (5, "router1"): 59.0}
+    assert tried(outcomes, [4, 5]) == (list(outcomes), [(5, "router1")])
+    with pytest.raises(ToolTimeoutError, match="seed 4, router2 did not end"):
+        tried(outcomes, [4])
 
 
 def test_block_ram_is_counted_by_owner(tmp_path):

@@ -12,6 +12,7 @@ from amaranth.lib.wiring import In, Out
 from boards import compiler
 from boards.toolchain import (
     ToolError,
+    ToolTimeoutError,
     cache_directory,
     content_hash,
     relax_collisions,
@@ -41,6 +42,12 @@ def test_failing_tool_names_its_log(tmp_path):
     assert "words" in log.read_text()
     with pytest.raises(ToolError, match="counting failed: no-such-tool cannot be started"):
         run_tool(["no-such-tool"], log=log, what="counting")
+
+
+def test_tool_that_takes_too_long_is_stopped(tmp_path):
+    log = tmp_path / "tool.log"
+    with pytest.raises(ToolTimeoutError, match=rf"^waiting did not end within 0.2 s: see {re.escape(str(log))}$"):
+        run_tool([sys.executable, "-c", "import time; time.sleep(60)"], log=log, what="waiting", limit_s=0.2)
 
 
 def test_yosys_error_is_a_sentence(tmp_path):
