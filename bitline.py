@@ -6,4 +6,4 @@ from host.api import open_device as open
 from host.compiler import compile_network
 from host.network import load_network
 from rtl.params import preset
-from sim.technology import technology
+from sim.presets import technology

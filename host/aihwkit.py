@@ -5,7 +5,8 @@ from typing import Any
 
 from host.device import Device, ProgramResult
 from host.errors import BitlineError
-from sim.technology import PCM, Technology
+from sim.presets import PCM
+from sim.technology import Technology
 
 __all__ = ["GlobalDriftCompensation", "PCMLikeNoiseModel", "drift_analog_weights", "program_analog_weights"]
 
@@ -40,14 +41,13 @@ class PCMLikeNoiseModel:
     def technology(self) -> Technology:
         """Return the technology that this model is here."""
         factor = self.g_max / PCM.gmax.one
-        assert PCM.programmed is not None
-        scaled = tuple(value * factor for value in PCM.programmed.many)
+        window = PCM.number("window")
         return PCM.replace(
             gmax=dataclasses.replace(PCM.gmax, value=self.g_max),
-            programmed=dataclasses.replace(PCM.programmed, value=scaled),
-            window=dataclasses.replace(PCM.window, value=PCM.window.one * factor),
+            programmed=PCM.law("programmed").scaled(factor),
+            window=dataclasses.replace(window, value=window.one * factor),
             programming=bool(self.prog_noise_scale), drift=bool(self.drift_scale),
-            flicker=bool(self.read_noise_scale))
+            flicker_noise=bool(self.read_noise_scale))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,7 +17,7 @@ from host.network import load_network
 from host.placement import Placement
 from host.placing import show_placement, summary
 from rtl.params import preset
-from sim.technology import technology
+from sim.presets import technology
 
 __all__ = ["run_bench"]
 

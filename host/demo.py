@@ -22,7 +22,9 @@ from host.report import write_report
 from host.results import AGES, AccuracyAtAge, BitExact, DemoResult, Ints, LayerAtAge, Pictures, WriteVerify, age_name
 from rtl.params import EngineRegion, preset
 from rtl.params.registers import register
-from sim.technology import Technology, technology, verify_settings
+from sim.presets import technology
+from sim.tables import verify_settings
+from sim.technology import Technology
 
 __all__ = ["DemoPlan", "run_demo", "stream_speed"]
 

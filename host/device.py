@@ -26,7 +26,8 @@ from rtl.params.registers import (
     register,
 )
 from sim.fixed import Ints
-from sim.technology import Technology, age_settings, noise_gain, tables, verify_settings
+from sim.tables import age_settings, column_noise, noise_gain, tables, verify_settings
+from sim.technology import CLOSED_LOOP, Technology
 
 __all__ = ["Device", "ProgramResult"]
 
@@ -38,6 +39,10 @@ _SCALE_MAX = (1 << 15) - 1
 _WINDOW = 2  # vectors in the mesh: one at work, one behind it; every endpoint has two slots
 _ELEMENT_STRIDE = 16  # of a word of the digital unit's memory in the register map
 _RECORD = fields("engine", EngineRegion.CONTEXTS)
+_NOISE = register("engine", EngineRegion.COLUMNS, "noise").offset
+_OF_AGE = (Table.RELAX_SIGMA, Table.FLICKER, Table.SHIFT)
+"""Tables that change with age."""
+
 
 
 def _silent(_label: str, _total: int) -> Report:
@@ -100,6 +105,8 @@ class Device:
         self.age_seconds: float | None = None
         self.placement: Placement | None = None
         self.technology: Technology | None = None
+        self.way = CLOSED_LOOP
+        """How the devices were programmed: one of `sim.technology.WAYS`."""
         self.gains: list[float] = []
         """Compensation gain of each tile."""
         self._reference: list[int] = []
@@ -202,27 +209,35 @@ class Device:
 
     # --- programming and time ---------------------------------------------------------------------------------------
 
-    def program(self, technology: Technology, *, progress: Progress = _silent) -> ProgramResult:
-        """Write-verify every tile of the placement, engines side by side, and make the array fresh (age 0).
+    def program(self, technology: Technology, *, how: str = CLOSED_LOOP,
+                progress: Progress = _silent) -> ProgramResult:
+        """Program every tile of the placement, engines side by side, and make the array fresh (age 0).
 
         Each call is a new programming epoch, with new random values.
+
+        Parameters
+        ----------
+        how : `closed-loop`, by write-verify in the chip, or `statistical`, the published distribution in one step
 
         Raises
         ------
         BitlineError
-            If nothing is placed, or a number of the technology does not fit the chip; nothing is written then.
+            If nothing is placed, the technology cannot be programmed in this way, or a number of it does not fit the
+            chip; nothing is written then.
         """
         placement = self._placed()
         try:
             self._noise_gains(technology)
+            technology.check_way(how)
+            settings = verify_settings(technology, self.geometry, how)
+            content = tables(technology, way=how, geometry=self.geometry)
         except ValueError as error:
             raise BitlineError(str(error)) from None
-        self.technology = technology
+        self.technology, self.way = technology, how
         self.epoch = (self.epoch + 1) % 256
-        settings = verify_settings(technology, self.geometry)
         for unit in self._engines():
             self._set(unit, seed=self.seed, chip=self.chip, epoch=self.epoch, **settings)
-            self._write_tables(unit, tables(technology))
+            self._write_tables(unit, content)
         for tile, gain in zip(placement.tiles, self.gains, strict=True):
             if gain != 1.0:
                 self._write_scales(tile, 1.0)
@@ -248,12 +263,13 @@ class Device:
         Raises
         ------
         BitlineError
-            If nothing is programmed, the age is negative or not finite, or it lies before the present one.
+            If nothing is programmed, the age is negative, not finite or outside the technology's data, or it lies
+            before the present one.
         """
         placement, technology = self._placed(), self._programmed()
         try:
             coordinate = age_settings(technology, seconds)
-            flicker = tables(technology, seconds)[Table.FLICKER]
+            content = tables(technology, seconds, way=self.way, geometry=self.geometry)
             gains = self._noise_gains(technology)
         except ValueError as error:
             raise BitlineError(str(error)) from None
@@ -262,13 +278,21 @@ class Device:
                                "time does not run back, program again")
         for unit in self._engines():
             self._set(unit, **coordinate)
-            self._write_tables(unit, {Table.FLICKER: flicker})
+            self._write_tables(unit, {table: content[table] for table in _OF_AGE})
         report = progress("ageing", len(placement.tiles))
         for tile, gain in zip(placement.tiles, gains, strict=True):
             self._set(tile.unit, context=tile.context, noise_gain=gain)
             self._operate(tile.unit, EngineOperation.AGE)
+            self._write_column_noise(tile, technology)
             report(1)
         self.age_seconds = seconds
+
+    def _write_column_noise(self, tile: Tile, technology: Technology) -> None:
+        """Write the noise constants of a tile where AGE cannot make them of the nets."""
+        noise = column_noise(technology, self.geometry, tile.targets)
+        for column, value in enumerate([] if noise is None else noise.tolist()):
+            self.backend.write(tile.unit, EngineRegion.COLUMNS,
+                               (tile.column_base + column) * COLUMN_STRIDE + _NOISE, [value])
 
     def _noise_gains(self, technology: Technology) -> list[int]:
         """Return the gain of the read noise of each tile, or raise ValueError if one does not fit its register."""

@@ -1,18 +1,18 @@
 """What a result stands on: what is modelled, with its sources, and what is not; made from the settings in use."""
 
 from rtl.params import Geometry
-from sim.technology import Number, Technology
+from sim.law import TRUST, Ageing, Law, Number
+from sim.technology import CLOSED_LOOP, Technology
 
-__all__ = ["assumed", "modelled", "not_modelled"]
-
-_TRUST = {"C": "read in source code", "A": "abstract or publisher's page", "N": "second-hand note", "D": "derived",
-          "M": "from memory, unchecked", "X": "assumed"}
+__all__ = ["assumed", "marks", "modelled", "not_modelled"]
 
 _EFFECTS = (
-    ("programming", "programmed", "spread of programmed devices, by pulses, write-verify and relaxation after it"),
+    ("programming", "programmed", "spread of programmed devices"),
+    ("programming", "spread", "growth of that spread with age"),
     ("drift", "drift_mean", "drift of conductance, with an exponent of its own for each device"),
-    ("flicker", "flicker_share", "1/f noise, one value for each device and age"),
-    ("read", "read_noise_share", "white noise of each read"),
+    ("drift", "shift", "shift of the mean conductance with age"),
+    ("flicker_noise", "flicker", "1/f noise, one value for each device and age"),
+    ("read", "read_noise", "white noise of each read"),
 )
 """Switch of a technology, the number it needs, and the effect in words."""
 
@@ -25,17 +25,25 @@ _NEVER = (
 )
 
 
-def modelled(technology: Technology, geometry: Geometry) -> list[str]:
+_OPTIONAL = {"spread", "shift", "drift_mean"}
+"""Numbers that a technology has or has not, by how its source tells of time: their absence is told once."""
+
+
+def modelled(technology: Technology, geometry: Geometry, way: str = CLOSED_LOOP) -> list[str]:
     """Return the effects that are in the numbers, each with its source."""
-    effects = [f"{text} ({_source(technology.number(number))})" for switch, number, text in _EFFECTS
+    effects = [f"{text} ({_source(getattr(technology, number))})" for switch, number, text in _EFFECTS
                if _present(technology, switch, number)]
+    programming = "statistical programming: the published distribution in one step, without a verify"
+    if way == CLOSED_LOOP:
+        programming = (f"write-verify through the array's own read path, window {technology.number('window')}, "
+                       f"{technology.number('averages')} a verify, at most {technology.number('iterations')}; "
+                       "relaxation after it fills up to the published spread")
     return [
         *effects,
+        programming,
         f"conductance of a device in steps of {geometry.state_bits} bits, as the engine reads it of 8",
         "activations of sign and 7 bits, as durations of pulses",
         f"converters of {geometry.adc_bits} bits with a range from calibration, clipping counted",
-        f"write-verify through the array's own read path, window {_number(technology.window)}, "
-        f"{_number(technology.averages)} a verify, at most {_number(technology.iterations)}",
         "drift compensation measured through the same noisy read path",
         "time of the chip, from the latency of tiles, links and digital unit",
     ]
@@ -44,28 +52,36 @@ def modelled(technology: Technology, geometry: Geometry) -> list[str]:
 def not_modelled(technology: Technology) -> list[str]:
     """Return what is switched off or absent, and what does not exist in this machine."""
     off = [f"{text}: {'switched off' if getattr(technology, number) is not None else 'no source tells it'}"
-           for switch, number, text in _EFFECTS if not _present(technology, switch, number)]
+           for switch, number, text in _EFFECTS if not _present(technology, switch, number)
+           and (number not in _OPTIONAL or getattr(technology, number) is not None)]
+    if not technology.steady and all(getattr(technology, number) is None for number in _OPTIONAL):
+        off.append("change with age: no source tells it")
+    parts = (("window_error", "what the window of write-verify leaves"), ("verify_noise", "noise of verify reads"),
+             ("relaxation", "relaxation after programming"))
+    off += [f"{text}: switched off" for switch, text in parts if not getattr(technology, switch)]
     return [*off, *_NEVER]
 
 
 def assumed(technology: Technology) -> list[str]:
     """Return the constants that no source gives."""
-    found = []
-    for name in vars(technology):
-        value = getattr(technology, name)
-        if isinstance(value, Number) and value.trust == "X":
-            found.append(f"{name.replace('_', ' ')} = {_number(value)}")
+    found = [f"{name.replace('_', ' ')} = {value}" for name, value in technology.quantities().items()
+             if value.trust == "X"]
     return [*found, "a link of the mesh takes 5 ns, a word of the digital unit 1 ns"]
+
+
+def marks(technology: Technology, age_seconds: float) -> list[str]:
+    """Return what every output must say of itself: that it is extrapolated, or an illustration."""
+    found = []
+    if technology.extrapolated(age_seconds):
+        found.append(f"EXTRAPOLATED: {technology.name} at {age_seconds:g} s lies outside its data")
+    if technology.illustrative:
+        found.append(f"ILLUSTRATIVE: {technology.name} uses numbers from memory, unchecked")
+    return found
 
 
 def _present(technology: Technology, switch: str, number: str) -> bool:
     return bool(getattr(technology, switch)) and getattr(technology, number) is not None
 
 
-def _source(number: Number) -> str:
-    return f"{number.source}; {_TRUST[number.trust]}"
-
-
-def _number(number: Number) -> str:
-    value = f"{number.one:g}" if not isinstance(number.value, tuple) else ", ".join(f"{v:g}" for v in number.value)
-    return value if number.unit == "1" else f"{value} {number.unit.replace('uS', 'µS')}"
+def _source(known: Number | Law | Ageing) -> str:
+    return f"{known.source}; {TRUST[known.trust]}"

@@ -9,7 +9,7 @@ from host.console import Screen
 from host.errors import BitlineError
 from rtl.params import PRESETS, REGISTER_MAP, Geometry, PortRegion, Register, geometry_hash, preset
 from rtl.params.registers import address
-from sim.technology import TECHNOLOGIES
+from sim.presets import TECHNOLOGIES
 
 __all__ = ["list_everything", "show_info", "show_registers"]
 

@@ -13,7 +13,8 @@ from host.results import Floats, Ints, LayerAtAge, Maps, WriteVerify
 from rtl.params import ACTIVATION_MAX, EngineOperation, EngineRegion
 from rtl.params.formats import AFFINE_SHIFT, GMAX_G16
 from rtl.params.registers import register
-from sim.technology import Technology, verify_settings
+from sim.tables import verify_settings
+from sim.technology import Technology
 
 __all__ = ["adc_codes", "conductances", "layer_points", "maps", "network_inputs", "wanted_sums", "write_verify"]
 
@@ -25,7 +26,7 @@ def conductances(device: Device, technology: Technology) -> list[Floats]:
     """
     placement = _placement(device)
     per_g16 = verify_settings(technology, device.geometry)["counts_per_g"] / (1 << 16)
-    per_us = per_g16 * GMAX_G16 / technology.gmax.one
+    per_us = per_g16 * GMAX_G16 / technology.range
     first = register("engine", EngineRegion.REGISTERS, "operation").offset
     found = []
     for tile in placement.tiles:
@@ -41,7 +42,7 @@ def conductances(device: Device, technology: Technology) -> list[Floats]:
 def maps(device: Device, technology: Technology) -> tuple[Maps, ...]:
     """Return wanted and measured conductances of every layer, (inputs, outputs)."""
     placement = _placement(device)
-    gmax = technology.gmax.one
+    gmax = technology.range
     measured = conductances(device, technology)
     out = []
     for number, layer in enumerate(placement.layers):

@@ -13,7 +13,8 @@ from host.honesty import assumed, modelled, not_modelled
 from host.results import DemoResult, Pictures, age_name
 from rtl.params import preset
 from rtl.params.formats import GMAX_G16
-from sim.technology import Technology, verify_settings
+from sim.tables import verify_settings
+from sim.technology import Technology
 
 __all__ = ["write_report"]
 
@@ -37,7 +38,8 @@ def write_report(directory: str | Path, result: DemoResult, pictures: Pictures, 
     directory = Path(directory)
     geometry = preset(result.geometry)
     per_g16 = verify_settings(technology, geometry)["counts_per_g"] / (1 << 16)
-    figures = all_figures(result, pictures, t0=technology.t0.one, per_us=per_g16 * GMAX_G16 / technology.gmax.one)
+    t0 = 1.0 if technology.t0 is None else technology.t0.one
+    figures = all_figures(result, pictures, t0=t0, per_us=per_g16 * GMAX_G16 / technology.range)
     page = directory / "index.html"
     try:
         directory.mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,8 @@ from host.errors import BitlineError
 from host.inputs import Data, load_data, place
 from host.results import BitExact, age_name
 from host.urls import parse_url
-from sim.technology import Technology, technology
+from sim.presets import technology
+from sim.technology import Technology
 
 __all__ = ["RunPlan", "run_network", "technology_named", "verify_devices"]
 

@@ -5,7 +5,7 @@ multipliers serve it, a slot each. Pulse, relaxation, drift exponent and 1/f noi
 spread (sigma) times a sample. Another random value of a device takes the slot that is free, not another hash.
 
     slot   hash              sample                   sum                           product
-    0      PULSE or STATIC   its first word           g16 + spread -> x             nu * log_time -> exponent
+    0      PULSE or STATIC   its first word           shifted + spread -> x     nu * log_time -> exponent
     1      FLICKER           STATIC's second word     mean + spread -> nu           x * 2**-exponent -> drifted
     2      free              FLICKER's first word     drifted + spread -> code      drifted * share -> spread
     3      -                 free                     free                          free
@@ -50,10 +50,10 @@ SLOTS = 4
 
 _INDEX_BITS = 8
 _TABLE_BITS = 16
-_SIGMAS = (Table.PULSE_SIGMA, Table.RELAX_SIGMA, Table.FLICKER)
-"""Tables that share a memory of 2**_SIGMA_BITS of them, in this order."""
+_TABLES = (Table.PULSE_SIGMA, Table.RELAX_SIGMA, Table.FLICKER, Table.SHIFT)
+"""Tables that share a memory of 2**_TABLE_INDEX_BITS of them, in this order."""
 
-_SIGMA_BITS = 2
+_TABLE_INDEX_BITS = 2
 _PRODUCT_CLOCKS, _SUM_CLOCKS = 3, 6
 """From the choice of the operands to the result."""
 
@@ -150,10 +150,12 @@ class Device(wiring.Component):
         g16 = self._line(m, "g16", request.g16, -1 + SLOTS, share_at)
         x = self._line(m, "x", limited, spread_at + _SUM_CLOCKS, result_at)
 
-        sigma = self._sigmas(m, g16, spread_at, share_at)
+        sigma = self._shared(m, g16, spread_at, share_at)
+        shift = Mux(self.aging, sigma.as_signed(), 0)
+        shifted = register(m, g16(spread_at + 3) + shift, "shifted")
         nu_mean, nu_sigma = self._exponents(m, g16(nu_at - 1))
         self._sum(m, limited, folded=nu_at, terms={
-            spread_at: (sigma, xi, g16(spread_at + 4)),
+            spread_at: (sigma, xi, shifted),
             nu_at: (nu_sigma, xi, self._line(m, "nu_mean", nu_mean, nu_at, nu_at + 4)(nu_at + 4)),
             flicker_at: (
                 self._line(m, "spread", product[NU_FRACTION:], flicker_at - 1, flicker_at)(flicker_at),
@@ -205,21 +207,23 @@ class Device(wiring.Component):
         m.d.comb += gauss.word.eq(Mux(self._at(hashed_at), hashed.word0, Mux(self._at(hashed_at + 1), second, first)))
         return gauss.xi
 
-    def _sigmas(self, m, g16, spread_at, share_at):
-        """Return the memory of spreads: it shows that of a pulse or of relaxation, and that of 1/f noise."""
+    def _shared(self, m, g16, spread_at, share_at):
+        """Return what the shared memory shows.
+
+        At `spread_at` the spread of a pulse or of relaxation, 3 clocks later the shift; at `share_at` that of 1/f.
+        """
         write = self.table_write
         m.submodules.sigmas = memory = Memory(
-            shape=unsigned(_TABLE_BITS), depth=1 << _SIGMA_BITS + _INDEX_BITS, init=[])
+            shape=unsigned(_TABLE_BITS), depth=1 << _TABLE_INDEX_BITS + _INDEX_BITS, init=[])
         store, read = memory.write_port(), memory.read_port()
-        for k, table in enumerate(_SIGMAS):
+        for k, table in enumerate(_TABLES):
             with m.If(write.valid & (write.table == table)):
-                m.d.comb += [store.addr.eq(Cat(write.index, Const(k, _SIGMA_BITS))), store.en.eq(1)]
-        m.d.comb += [
-            store.data.eq(write.value), read.en.eq(1),
-            read.addr.eq(Mux(self._at(spread_at - 1),
-                             Cat(g16(spread_at - 1)[-_INDEX_BITS:], self.aging),
-                             Cat(g16(share_at - 1)[-_INDEX_BITS:], Const(_SIGMAS.index(Table.FLICKER), _SIGMA_BITS)))),
-        ]
+                m.d.comb += [store.addr.eq(Cat(write.index, Const(k, _TABLE_INDEX_BITS))), store.en.eq(1)]
+        m.d.comb += [store.data.eq(write.value), read.en.eq(1)]
+        shift, flicker = (Const(_TABLES.index(table), _TABLE_INDEX_BITS) for table in (Table.SHIFT, Table.FLICKER))
+        for clock, table in ((spread_at - 1, self.aging), (spread_at + 2, shift), (share_at - 1, flicker)):
+            with m.If(self._at(clock)):
+                m.d.comb += read.addr.eq(Cat(g16(clock)[-_INDEX_BITS:], table))
         return read.data
 
     def _exponents(self, m, g16):

@@ -1,6 +1,6 @@
 """One memory device in fixed point: what a pulse leaves behind and what an age makes of it.
 
-Full scale of a conductance is 2**16 (g16); tables are (5, 256) integers, a row for each `rtl.params.Table`, looked up
+Full scale of a conductance is 2**16 (g16); tables are (6, 256) integers, a row for each `rtl.params.Table`, looked up
 by the top byte of a g16. Every function works on arrays that broadcast against each other. docs/numbers.md proves the
 widths.
 """
@@ -29,6 +29,7 @@ __all__ = ["aged_codes", "pulsed_states", "relaxed_and_exponent", "state_codes"]
 
 _INDEX_SHIFT = G16_BITS - 8
 _EXP2_SHIFT = EXPONENT_FRACTION - EXP2_INDEX_BITS
+_SIGN, _WORD = 1 << 15, (1 << 16) - 1
 
 
 @functools.cache
@@ -38,7 +39,7 @@ def _exp2() -> Ints:
 
 def pulsed_states(tables: Ints, amplitude: Ints, xi: Ints, state_bits: int) -> Ints:
     """Return the states that melt pulses of target `amplitude` (g16) leave, with a Gaussian sample `xi` for each."""
-    x = _spread(tables[Table.PULSE_SIGMA], amplitude, xi)
+    x = np.clip(amplitude + _step(tables[Table.PULSE_SIGMA], amplitude, xi), 0, G16_MAX)
     return np.minimum(round_shift(x, G16_BITS - state_bits), (1 << state_bits) - 1)
 
 
@@ -48,13 +49,16 @@ def state_codes(states: Ints, state_bits: int) -> Ints:
 
 
 def relaxed_and_exponent(tables: Ints, g16: Ints, xi_relax: Ints, xi_nu: Ints) -> tuple[Ints, Ints]:
-    """Return the conductance (g16) after relaxation, and the drift exponent nu (16 fraction bits)."""
+    """Return the conductance (g16) after relaxation and shift, and the drift exponent nu (16 fraction bits)."""
     index = g16 >> _INDEX_SHIFT
+    # The table holds words of 16 bits.
+    shifted = g16 + ((tables[Table.SHIFT].take(index) + _SIGN & _WORD) - _SIGN)
+    relaxed = shifted + _step(tables[Table.RELAX_SIGMA], g16, xi_relax)
     nu = tables[Table.NU_SIGMA].take(index)
     nu *= xi_nu
     nu = round_shift(nu, GAUSS_FRACTION)
     nu += tables[Table.NU_MEAN].take(index)
-    return _spread(tables[Table.RELAX_SIGMA], g16, xi_relax), np.minimum(np.abs(nu), (1 << NU_FRACTION) - 1)
+    return np.clip(relaxed, 0, G16_MAX), np.minimum(np.abs(nu), (1 << NU_FRACTION) - 1)
 
 
 def aged_codes(tables: Ints, g16: Ints, relaxed: Ints, nu: Ints, xi_flicker: Ints, log_time: int) -> Ints:
@@ -78,9 +82,8 @@ def aged_codes(tables: Ints, g16: Ints, relaxed: Ints, nu: Ints, xi_flicker: Int
     return _code(np.clip(d, 0, G16_MAX))
 
 
-def _spread(sigmas: Ints, g16: Ints, xi: Ints) -> Ints:
-    step = sigmas.take(g16 >> _INDEX_SHIFT) * xi
-    return np.clip(g16 + round_shift(step, GAUSS_FRACTION), 0, G16_MAX)
+def _step(sigmas: Ints, g16: Ints, xi: Ints) -> Ints:
+    return round_shift(sigmas.take(g16 >> _INDEX_SHIFT) * xi, GAUSS_FRACTION)
 
 
 def _code(g16: Ints) -> Ints:

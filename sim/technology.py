@@ -1,337 +1,255 @@
-"""Device technologies: published numbers, and the small fixed-point tables that they become.
+"""Device technologies: what is known of one kind of memory device, and what follows from it.
 
-Every number names its source and how far to trust it: C read in a program's source code, A abstract or publisher's
-page, N second-hand note, D derived here, M from memory, X assumed (no source; see docs/physics.md for what half and
-double of it do). A number that a technology does not have is absent; asking for it is refused by name.
+A technology is data: numbers and laws, each with its source (`sim/presets.py` has those of the literature, a user's own
+come from a file, `sim/technology_file.py`). What has no source is absent, and asking for it is refused by name. Below,
+g is the place of a device between its lowest (0) and its largest (1) conductance; quantities in the unit of Gmax are
+absolute. `sim/tables.py` makes fixed-point tables of them.
 """
 
 import dataclasses
-import functools
 import math
-from collections.abc import Callable
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from rtl.params import ACTIVATION_MAX, ADC_SHIFT, GMAX_CODE, Geometry, Table
-from rtl.params.formats import (
-    ADC_GAIN_BITS,
-    AGE_BITS,
-    CODE_BITS,
-    G16_BITS,
-    GMAX_G16,
-    LOG_TIME_BITS,
-    LOG_TIME_FRACTION,
-    NOISE_ROOT_FRACTION,
-    NU_FRACTION,
-)
-from rtl.params.registers import EngineRegion, register
-from sim.fixed import Ints
+from sim.law import Ageing, Floats, Law, Number
 
-__all__ = ["TECHNOLOGIES", "Number", "Technology", "age_settings", "noise_gain", "sigma_loop", "sigma_programmed",
-           "tables", "technology", "verify_settings"]
+__all__ = ["CLOSED_LOOP", "PULSES", "STATISTICAL", "WAYS", "Technology", "drift_mean", "drift_spread", "mean_shift",
+           "reset_edge", "sigma_flicker", "sigma_programmed", "sigma_pulse", "sigma_read"]
 
-Floats = NDArray[np.float64]
+PULSES = ("melt", "one-way", "bipolar", "bits")
+"""What a pulse does: makes a new state (melt), only adds (one-way; back by RESET only), moves both ways, sets a bit."""
 
-_AIHWKIT = "IBM/aihwkit@4545f11, PCMLikeNoiseModel (Nandakumar 2019, Joshi 2020)"
-_ENTRIES = 256
-_FULL_SCALE = 1.25  # of Gmax: what the largest code of a verify read stands for
-_WORD_MAX = 65_535
-
-
-@dataclasses.dataclass(frozen=True)
-class Number:
-    """One published number, or the coefficients of one published law."""
-
-    value: float | tuple[float, ...]
-    unit: str
-    trust: str
-    source: str
-
-    @property
-    def one(self) -> float:
-        """The number itself, where it is one."""
-        assert not isinstance(self.value, tuple)
-        return float(self.value)
-
-    @property
-    def many(self) -> tuple[float, ...]:
-        """The coefficients."""
-        assert isinstance(self.value, tuple)
-        return self.value
+CLOSED_LOOP, STATISTICAL = "closed-loop", "statistical"
+WAYS = (CLOSED_LOOP, STATISTICAL)
+"""Programming: by write-verify in the chip, or the published distribution in one step."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Technology:
-    """What is known of one kind of device; g is a conductance in units of Gmax. The four switches turn effects off."""
+    """What is known of one kind of device. A quantity that is None has no source."""
 
     name: str
+    title: str
+    pulse: str
+    """One of PULSES."""
+
     gmax: Number
-    t0: Number
+    gmin: Number | None = None
+    """Lowest conductance; 0 if None."""
+    headroom: Number | None = None
+    """How far, in units of g, devices may scatter below their lowest conductance; they are clamped there."""
+    t0: Number | None = None
     """Time of the first read after programming: age 0."""
-    programmed: Number | None = None
-    """Spread of a programmed device: powers of g, ascending."""
-    drift_mean: Number | None = None
-    """Mean drift exponent: clip(first + second * ln g, third, fourth)."""
-    drift_spread: Number | None = None
-    """Its spread from device to device, the same law."""
-    flicker_share: Number | None = None
-    """1/f noise: min(third, first / max(g**second, fourth)), times sqrt(ln((t + t_read) / (2 t_read)))."""
     t_read: Number | None = None
-    read_noise_share: Number | None = None
-    """White noise of a read: this times sqrt(sum of |w| x**2), w and x in units of their largest."""
-    pulse_share: Number
+
+    programmed: Law | None = None
+    """Spread of a programmed device at its first read."""
+    spread: Ageing | None = None
+    """Spread at an age, where it is published against time; that of the first read included."""
+    shift: Ageing | None = None
+    """Shift of the mean at an age."""
+    drift_mean: Law | None = None
+    """Mean drift exponent nu: G(t) = G (t / t0)**-nu."""
+    drift_spread: Law | None = None
+    """Its spread from device to device."""
+    flicker: Law | None = None
+    """1/f noise over sqrt(ln((t + t_read) / (2 t_read))): relative to the conductance if its unit is 1."""
+    read_noise: Law | None = None
+    """White noise of one read of a weight g, in units of the largest weight."""
+    steady: bool = False
+    """Nothing changes with age, by definition."""
+
+    step_up: Law | None = None
+    """Gain of g by one pulse of unit amplitude."""
+    step_down: Law | None = None
+    """Loss of g by one pulse of unit amplitude."""
+    cycle_spread: Number | None = None
+    """Spread of a step from pulse to pulse, relative to the step."""
+    device_spread: Number | None = None
+    """Spread of the step from device to device, relative to the step."""
+    range_spread: Number | None = None
+    """Spread of the largest conductance from device to device, relative to it."""
+    asymmetry: Number | None = None
+    """Difference of up and down steps of one device, relative to the step."""
+    asymmetry_spread: Number | None = None
+    write_noise: Number | None = None
+    """Spread between the state that steps see and the one that reads see, drawn anew at each pulse, in units of g."""
+    endurance: Number | None = None
+    """Pulses after which half of the devices are worn."""
+    endurance_spread: Number | None = None
+    """Spread of its natural logarithm."""
+    stuck_rate: Number | None = None
+    stuck_value: Number | None = None
+    activation_energy: Number | None = None
+    """Of the conductance against temperature."""
+    on_off: Number | None = None
+    """Ratio of the two states of a bit."""
+    mismatch: Number | None = None
+    """Spread of a bit's conductance from cell to cell, relative to it."""
+
+    pulse_share: Number | None = None
     """Spread of one programming pulse, in units of the spread of a programmed device."""
-    window: Number
+    window: Number | None = None
     """Accepted difference to the target in a verify read."""
-    averages: Number
-    iterations: Number
-    step: Number
+    averages: Number | None = None
+    iterations: Number | None = None
+    step: Number | None = None
     """Share of a measured error that the next pulse corrects."""
 
     programming: bool = True
-    """Spread of pulses, and relaxation after them."""
+    """Spread of programmed devices, in every form."""
+    window_error: bool = True
+    """Pulses scatter, so that write-verify leaves what its window accepts; off, a pulse lands where it aims."""
+    verify_noise: bool = True
+    """Noise of verify reads."""
+    relaxation: bool = True
+    """Spread that follows after the last pulse and that write-verify cannot remove."""
     drift: bool = True
-    flicker: bool = True
+    """Drift of the mean: exponent, or shift."""
+    flicker_noise: bool = True
     read: bool = True
+    """White noise of reads."""
+    illustrative: bool = False
+    """Numbers from memory (mark M) count, too; results are illustrations then."""
+    extrapolate: bool = False
+    """Ages outside the data are allowed; results are extrapolations then."""
 
-    def replace(self, **changes: object) -> "Technology":
-        """Return a copy with some numbers or switches changed."""
-        return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
+    def __post_init__(self) -> None:
+        if self.pulse not in PULSES:
+            raise ValueError(f"technology {self.name!r}: unknown pulse {self.pulse!r}: choose from {', '.join(PULSES)}")
+        if self.range <= 0:
+            raise ValueError(f"technology {self.name!r}: gmax must be above gmin")
+
+    def replace(self, **changes: Any) -> "Technology":
+        """Return a copy with some quantities or switches changed."""
+        return dataclasses.replace(self, **changes)
+
+    @property
+    def range(self) -> float:
+        """Gmax - Gmin."""
+        return self.gmax.one - (0.0 if self.gmin is None else self.gmin.one)
+
+    def quantities(self) -> dict[str, Number | Law | Ageing]:
+        """Return everything that is known, by name."""
+        return {name: value for name, value in vars(self).items() if isinstance(value, (Number, Law, Ageing))}
 
     def number(self, name: str) -> Number:
-        """Return a number by name, or raise ValueError if this technology has none."""
-        found = getattr(self, name, None)
-        if not isinstance(found, Number):
-            raise ValueError(f"technology {self.name!r} has no {name}: no source tells it")
+        """Return a number by name, or raise ValueError if this technology has none, or has it from memory only."""
+        found = self._known(name)
+        assert isinstance(found, Number), name
         return found
 
+    def law(self, name: str) -> Law:
+        """Return a law by name, or raise ValueError if this technology has none, or has it from memory only."""
+        found = self._known(name)
+        assert isinstance(found, Law), name
+        return found
 
-_AVERAGES = Number(4, "reads", "X", "assumed")
-_ITERATIONS = Number(30, "reads", "N", "HERMES project chip, at most 30 iterations (Le Gallo 2023)")
+    def _known(self, name: str) -> Any:
+        found = getattr(self, name, None)
+        words = name.replace("_", " ")
+        if found is None:
+            raise ValueError(f"technology {self.name!r} has no {words}: no source tells it")
+        if found.trust == "M" and not self.illustrative:
+            raise ValueError(f"technology {self.name!r} has its {words} from memory only, unchecked: "
+                             "--illustrative allows it")
+        return found
 
-PCM = Technology(
-    name="pcm",
-    gmax=Number(25.0, "uS", "C", _AIHWKIT),
-    t0=Number(20.0, "s", "C", _AIHWKIT),
-    programmed=Number((0.26348, 1.9650, -1.1731), "uS", "C", _AIHWKIT),
-    drift_mean=Number((0.0244, -0.0155, 0.049, 0.1), "1", "C", _AIHWKIT),
-    drift_spread=Number((-0.0059, -0.0125, 0.008, 0.045), "1", "C", _AIHWKIT),
-    flicker_share=Number((0.0088, 0.65, 0.2, 1e-3), "1", "C", _AIHWKIT),
-    t_read=Number(250e-9, "s", "C", _AIHWKIT),
-    read_noise_share=Number(0.0175, "1", "C", "IBM/aihwkit@4545f11, WeightNoiseType.PCM_READ, w_noise"),
-    pulse_share=Number(0.5, "1", "X", "assumed"),
-    window=Number(0.6, "uS", "X", "assumed: 2.4 % of Gmax; HERMES project chip: 5 ADC counts [N]"),
-    averages=_AVERAGES,
-    iterations=_ITERATIONS,
-    step=Number(0.5, "1", "X", "assumed"),
-)
+    def check_age(self, seconds: float) -> None:
+        """Raise ValueError if an age is none, or lies outside the data and may not be extrapolated."""
+        if not (math.isfinite(seconds) and seconds >= 0):
+            raise ValueError(f"age must be 0 or more seconds, not {seconds!r}")
+        if self.extrapolated(seconds) and not self.extrapolate:
+            reach = next((law.ages_text() for law in (self.spread, self.shift)
+                          if law is not None and not law.covers(seconds)), "age 0 only: it has no law of time")
+            raise ValueError(f"technology {self.name!r} has data at {reach}, not at {seconds:g} s: "
+                             "--extrapolate goes beyond them")
 
-IDEAL = Technology(
-    name="ideal",
-    gmax=Number(25.0, "uS", "C", _AIHWKIT),
-    t0=Number(20.0, "s", "C", _AIHWKIT),
-    pulse_share=Number(0.0, "1", "D", "no noise"),
-    window=Number(0.15, "uS", "X", "assumed: half a code of a verify read"),
-    averages=_AVERAGES,
-    iterations=_ITERATIONS,
-    step=Number(1.0, "1", "D", "nothing else disturbs"),
-)
+    def extrapolated(self, seconds: float) -> bool:
+        """Tell whether an age lies outside the data; age 0, the first read, never does."""
+        if seconds == 0 or self.steady:
+            return False
+        laws = [law for law in (self.spread, self.shift) if law is not None]
+        return not all(law.covers(seconds) for law in laws) if laws else self.drift_mean is None
 
-TECHNOLOGIES = {preset.name: preset for preset in (PCM, IDEAL)}
-
-
-def technology(name: str) -> Technology:
-    """Return a technology by name, or raise ValueError that lists the names."""
-    if name not in TECHNOLOGIES:
-        raise ValueError(f"unknown technology {name!r}: choose from {', '.join(TECHNOLOGIES)}")
-    return TECHNOLOGIES[name]
+    def check_way(self, way: str) -> None:
+        """Raise ValueError if a device of this kind cannot be programmed in a way."""
+        if way not in WAYS:
+            raise ValueError(f"unknown programming {way!r}: choose {' or '.join(WAYS)}")
+        if self.pulse == "bits":
+            raise ValueError(f"technology {self.name!r} holds bits: weights are not sliced into bits yet")
+        if way == STATISTICAL:
+            if not self.steady:
+                self.law("programmed")
+        elif self.pulse != "melt":
+            raise ValueError(f"technology {self.name!r} is programmed by {self.pulse} pulses, which write-verify does "
+                             f"not give yet: choose programming {STATISTICAL}")
+        else:
+            for name in ("window", "averages", "iterations", "step", "pulse_share"):
+                self.number(name)
 
 
-def sigma_programmed(device: Technology, g: Floats) -> Floats:
-    """Return the published spread (uS) of devices programmed to g; 0 if programming noise is off or absent."""
+def sigma_programmed(device: Technology, g: Any, age_seconds: float = 0.0) -> Floats:
+    """Return the published spread of devices programmed to g, at an age; 0 if programming noise is off or absent."""
     g = np.asarray(g, np.float64)
     if not device.programming or device.programmed is None:
         return np.zeros_like(g)
-    return np.asarray(np.polynomial.polynomial.polyval(g, device.programmed.many), np.float64)
+    if age_seconds == 0 or device.spread is None:
+        sigma = device.programmed(g)
+    else:
+        sigma = device.spread.at(age_seconds, g + mean_shift(device, g, age_seconds) / device.range)
+    return np.maximum(sigma, 0)
 
 
-def sigma_pulse(device: Technology, g: Floats) -> Floats:
-    """Return the spread (uS) of one pulse to g; a pulse to 0 (RESET) is not verified, so it has the full spread."""
+def mean_shift(device: Technology, g: Any, age_seconds: float) -> Floats:
+    """Return how far the mean of devices programmed to g has moved at an age; 0 if drift is off or absent."""
     g = np.asarray(g, np.float64)
-    return sigma_programmed(device, g) * np.where(g > 0, device.pulse_share.one, 1.0)
+    if not device.drift or device.shift is None or age_seconds == 0:
+        return np.zeros_like(g)
+    return device.shift.at(age_seconds, g)
 
 
-def sigma_loop(device: Technology, g: Floats) -> Floats:
-    """Return the spread (uS) that write-verify leaves at g: that of pulses accepted by a noisy read.
-
-    A pulse x ~ N(0, sigma_pulse) is kept if |x + r| <= window with the read's r ~ N(0, sigma_read); the spread of the
-    kept is integrated numerically.
-    """
-    sigma = sigma_pulse(device, g)
-    z = np.linspace(-5, 5, 401)
-    x = sigma[:, None] * z
-    read = max(_verify_read_sigma(device), 1e-9)
-    window = device.window.one
-    kept = np.exp(-z * z / 2) * (_normal_cdf((window - x) / read) - _normal_cdf((-window - x) / read))
-    return np.sqrt((kept * x * x).sum(axis=1) / kept.sum(axis=1))
+def sigma_pulse(device: Technology, g: Any) -> Floats:
+    """Return the spread of one melt pulse to g; a pulse to 0 (RESET) is not verified, so it has the full spread."""
+    g = np.asarray(g, np.float64)
+    share = device.number("pulse_share").one if device.window_error else 0.0
+    return sigma_programmed(device, g) * np.where(g > 0, share, 1.0)
 
 
-def sigma_relaxed(device: Technology, g: Floats) -> Floats:
-    """Return the spread (uS) that must follow write-verify so that programmed devices have the published one.
-
-    Below three times the spread of a RESET device a programmed device cannot be told from a RESET one, which already
-    has its full spread: there relaxation fades, with the square of g.
-    """
-    total = sigma_programmed(device, g)
-    missing = np.sqrt(np.maximum(total**2 - sigma_loop(device, g)**2, 0))
-    reset = 3 * float(sigma_programmed(device, np.zeros(1))[0]) / device.gmax.one
-    return missing * (np.minimum(g / reset, 1)**2 if reset else 1.0)
+def reset_edge(device: Technology) -> float:
+    """Return three times the spread of a RESET device, as g: below it, a device cannot be told from a RESET one."""
+    return 0.0 if device.programmed is None else 3 * float(device.programmed(0.0)) / device.range
 
 
-def drift_mean(device: Technology, g: Floats) -> Floats:
+def drift_mean(device: Technology, g: Any) -> Floats:
     """Return the mean drift exponent at g; 0 if drift is off or absent."""
-    return _log_law(device.drift_mean if device.drift else None, g)
+    return _law(device.drift_mean if device.drift else None, g)
 
 
-def drift_spread(device: Technology, g: Floats) -> Floats:
+def drift_spread(device: Technology, g: Any) -> Floats:
     """Return the spread of the drift exponent from device to device at g; 0 if drift is off or absent."""
-    return _log_law(device.drift_spread if device.drift else None, g)
+    return _law(device.drift_spread if device.drift else None, g)
 
 
-def sigma_flicker(device: Technology, g: Floats, age_seconds: float) -> Floats:
-    """Return the spread of 1/f noise at an age relative to the drifted conductance; 0 if off or absent."""
+def sigma_flicker(device: Technology, g: Any, age_seconds: float) -> Floats:
+    """Return the spread of 1/f noise at an age relative to the conductance of then; 0 if off or absent."""
     g = np.asarray(g, np.float64)
-    if not device.flicker or device.flicker_share is None:
+    if not device.flicker_noise or device.flicker is None:
         return np.zeros_like(g)
-    first, power, top, floor = device.flicker_share.many
     t_read = device.number("t_read").one
-    decades = math.log((age_seconds + device.t0.one + t_read) / (2 * t_read))
-    return np.minimum(first / np.maximum(g**power, floor), top) * math.sqrt(decades)
+    since = age_seconds + (0.0 if device.t0 is None else device.t0.one)
+    sigma = device.flicker(g) * math.sqrt(math.log(max((since + t_read) / (2 * t_read), 1.0)))
+    if device.flicker.unit == "1":
+        return sigma
+    lowest = 0.0 if device.headroom is None else device.headroom.one * device.range
+    return sigma / np.maximum(g * device.range + lowest + mean_shift(device, g, age_seconds), 1e-9)
 
 
-def tables(device: Technology, age_seconds: float = 0.0) -> dict[Table, Ints]:
-    """Return the tables of the device pipeline at an age, 256 integers each, indexed by the top byte of a g16.
-
-    Raises
-    ------
-    ValueError
-        If the age is negative.
-    """
-    _check_age(age_seconds)
-    static = _static_tables(device)
-    flicker = sigma_flicker(device, _entries(), age_seconds)
-    return {table: values.copy() for table, values in static.items()} | {
-        Table.FLICKER: _words(flicker * (1 << NU_FRACTION))}
+def sigma_read(device: Technology, g: Any) -> Floats:
+    """Return the white noise of one read of a weight g, in units of the largest weight; 0 if off or absent."""
+    return np.maximum(_law(device.read_noise if device.read else None, g), 0)
 
 
-@functools.lru_cache(maxsize=16)
-def _static_tables(device: Technology) -> dict[Table, Ints]:
-    """Return the tables that no age changes."""
-    g = _entries()
-    per_us = GMAX_G16 / device.gmax.one
-    amplitude = np.where(np.arange(_ENTRIES) == 0, 0.0, g)  # entry 0 is RESET
-    return {
-        Table.PULSE_SIGMA: _words(sigma_pulse(device, amplitude) * per_us),
-        Table.RELAX_SIGMA: _words(sigma_relaxed(device, g) * per_us),
-        Table.NU_MEAN: _words(drift_mean(device, g) * (1 << NU_FRACTION)),
-        Table.NU_SIGMA: _words(drift_spread(device, g) * (1 << NU_FRACTION)),
-    }
-
-
-def log_time(device: Technology, age_seconds: float) -> int:
-    """Return log2((t + t0) / t0), 12 fraction bits."""
-    _check_age(age_seconds)
-    value = round(math.log2((age_seconds + device.t0.one) / device.t0.one) * (1 << LOG_TIME_FRACTION))
-    return min(value, (1 << LOG_TIME_BITS) - 1)
-
-
-def age_settings(device: Technology, age_seconds: float) -> dict[str, int]:
-    """Return the registers of an age: `log_time`, and `age`, its coordinate in the hash."""
-    value = log_time(device, age_seconds)
-    return {"log_time": value, "age": value % (1 << AGE_BITS)}
-
-
-def noise_gain(device: Technology, geometry: Geometry, rows: int) -> int:
-    """Return K of the read noise of a tile of `rows` rows: a column's noise constant is isqrt(K * sum of |net|).
-
-    sigma_y = share * sqrt(sum of |w| x**2), with w = net / (200 F) and x = a / 127; in charge units that is
-    share * sqrt(200 F * mean |net| * sum of a**2).
-    """
-    share = _read_share(device)
-    bits = register("engine", EngineRegion.REGISTERS, "noise_gain").bits
-    value = round((share * (1 << NOISE_ROOT_FRACTION))**2 * _net_unit(geometry) / rows)
-    if value >> bits:
-        raise ValueError(f"read noise of technology {device.name!r} is too large for a tile of {rows} rows")
-    return value
-
-
-def verify_settings(device: Technology, geometry: Geometry) -> dict[str, int]:
-    """Return the registers of the verify range and of the write-verify loop.
-
-    The largest code stands for a cell whose (main) device is at 1.25 Gmax. The noise of verify reads does not depend
-    on the cell: it is that of a cell at half of Gmax.
-    """
-    unit = _net_unit(geometry)
-    full_scale = _FULL_SCALE * unit * ACTIVATION_MAX
-    gain = min(round(geometry.code_max / full_scale * (1 << ADC_SHIFT)), (1 << ADC_GAIN_BITS) - 1)
-    averages = int(device.averages.one)
-    counts_per_g = averages * gain / (1 << ADC_SHIFT) * ACTIVATION_MAX / (1 << (G16_BITS - CODE_BITS))
-    correction = device.step.one / counts_per_g * (1 << 8)
-    window = device.window.one / device.gmax.one * GMAX_G16 * counts_per_g
-    noise = _read_share(device) * math.sqrt(unit * unit / 2) * (1 << NOISE_ROOT_FRACTION)
-    return {
-        "verify_noise": min(round(noise), _WORD_MAX),
-        "verify_gain": gain,
-        "verify_offset": 0,
-        "averages": averages,
-        "window": max(1, round(window)),
-        "iterations": int(device.iterations.one),
-        "counts_per_g": min(round(counts_per_g * (1 << 16)), _WORD_MAX),
-        "main_step": min(round(correction / geometry.significance), _WORD_MAX),
-        "minor_step": min(round(correction), _WORD_MAX),
-        "main_scale": round((1 << 15) / geometry.significance),
-    }
-
-
-def _verify_read_sigma(device: Technology) -> float:
-    """Return the spread (uS) of the mean of a verify's reads; that of the ADC's rounding is not counted."""
-    return _read_share(device) * math.sqrt(0.5 / device.averages.one) * device.gmax.one
-
-
-def _read_share(device: Technology) -> float:
-    return device.read_noise_share.one if device.read and device.read_noise_share is not None else 0.0
-
-
-def _net_unit(geometry: Geometry) -> int:
-    """Return the net of a cell whose main device is at Gmax."""
-    return GMAX_CODE * geometry.significance
-
-
-def _entries() -> Floats:
-    """Return g at the middle of each entry of a table."""
-    return (np.arange(_ENTRIES) + 0.5) * (1 << G16_BITS) / _ENTRIES / GMAX_G16
-
-
-def _words(values: Floats) -> Ints:
-    return np.clip(np.rint(values), 0, _WORD_MAX).astype(np.int64)
-
-
-def _log_law(law: Number | None, g: Floats) -> Floats:
-    g = np.asarray(g, np.float64)
-    if law is None:
-        return np.zeros_like(g)
-    start, slope, low, high = law.many
-    return np.clip(start + slope * np.log(np.maximum(g, 1e-7)), low, high)
-
-
-_erf: Callable[[Floats], Floats] = np.vectorize(math.erf, otypes=[np.float64])
-
-
-def _normal_cdf(z: Floats) -> Floats:
-    return 0.5 * (1 + _erf(z / math.sqrt(2)))
-
-
-def _check_age(age_seconds: float) -> None:
-    if not (math.isfinite(age_seconds) and age_seconds >= 0):
-        raise ValueError(f"age must be 0 or more seconds, not {age_seconds!r}")
+def _law(law: Law | None, g: Any) -> Floats:
+    return np.zeros_like(np.asarray(g, np.float64)) if law is None else law(g)

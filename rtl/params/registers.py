@@ -98,6 +98,8 @@ class Table(enum.IntEnum):
     """Drift exponent, 16 fraction bits."""
     FLICKER = 4
     """1/f noise of the present age relative to the drifted conductance, 16 fraction bits."""
+    SHIFT = 5
+    """Shift of the present age against the state, added with the relaxation, g16, signed."""
 
 
 CONTEXT_STRIDE, COLUMN_STRIDE, PROGRAM_STRIDE, ROUTE_STRIDE = 16, 4, 4, 4

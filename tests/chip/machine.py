@@ -16,9 +16,10 @@ from host.network import Dense, Network
 from rtl.params import Geometry
 from sim.chip import Chip
 from sim.link import Endpoint
-from sim.technology import noise_gain, technology
+from sim.presets import technology
+from sim.tables import noise_gain
 
-SWITCHES = ("programming", "drift", "flicker", "read")
+SWITCHES = ("programming", "drift", "flicker_noise", "read")
 
 
 class OwnedChip(SimChannel):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from host.compare import compare
 from rtl.params import preset
-from sim.technology import technology
+from sim.presets import technology
 from tests.chip.machine import bearable, cases, images, model, place, registers, verilated
 
 TINY, PAIRS, SMALL = preset("tiny"), preset("pairs"), preset("small")

@@ -13,7 +13,7 @@ from host.link import Link, LinkError
 from rtl.params import EngineRegion, address, geometry_hash, preset
 from sim.chip import Chip
 from sim.link import Endpoint
-from sim.technology import technology
+from sim.presets import technology
 from tests.chip.machine import OwnedChip, images, linked, place, registers
 from tests.host.faults import FAULTS
 

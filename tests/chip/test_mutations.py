@@ -18,7 +18,7 @@ from host.compare import observe
 from host.results import BitExact
 from rtl.params import Purpose, preset
 from sim.fixed import round_shift
-from sim.technology import technology
+from sim.presets import technology
 from tests.chip.machine import images, model, place, verilated
 
 TINY, PAIRS = preset("tiny"), preset("pairs")

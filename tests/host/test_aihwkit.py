@@ -9,7 +9,9 @@ import pytest
 import bitline
 from host import aihwkit
 from host.errors import BitlineError
-from sim.technology import PCM, sigma_programmed, tables
+from sim.presets import PCM
+from sim.tables import tables
+from sim.technology import sigma_programmed
 from tests.host.small import placement, vectors
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "aihwkit.md"
@@ -32,7 +34,7 @@ def test_spread_scales_with_the_largest_conductance():
 
 def test_scales_switch_effects_off():
     kind = aihwkit.PCMLikeNoiseModel(prog_noise_scale=0, drift_scale=0, read_noise_scale=0).technology()
-    assert (kind.programming, kind.drift, kind.flicker, kind.read) == (False, False, False, True)
+    assert (kind.programming, kind.drift, kind.flicker_noise, kind.read) == (False, False, False, True)
 
 
 @pytest.mark.parametrize("options", [{"g_max": 0}, {"g_max": -1.0}, {"g_max": float("inf")}, {"drift_scale": 0.5},

@@ -12,7 +12,7 @@ from host.link import Link
 from rtl.params import EngineRegion, preset
 from sim.chip import Chip
 from sim.link import Endpoint
-from sim.technology import technology
+from sim.presets import technology
 from tests.host.small import placement, vectors
 
 GEOMETRY = preset("small")
@@ -74,7 +74,7 @@ def test_another_seed_is_seen():
     assert found.parts["outputs"][1] > 0
 
 
-@pytest.mark.parametrize("effect", ["programming", "drift", "flicker", "read"])
+@pytest.mark.parametrize("effect", ["programming", "drift", "flicker_noise", "read"])
 def test_switching_an_effect_off_changes_the_numbers(effect):
     outputs = []
     for kind in (technology("pcm"), technology("pcm").replace(**{effect: False})):

@@ -12,7 +12,7 @@ from host.link import Link
 from rtl.params import preset
 from sim.chip import Chip
 from sim.link import Endpoint
-from sim.technology import technology
+from sim.presets import technology
 from tests.host.small import network, placement, vectors
 
 PCM, IDEAL = technology("pcm"), technology("ideal")

@@ -12,7 +12,7 @@ from host.honesty import assumed, modelled, not_modelled
 from host.report import write_report
 from host.results import AGES, AccuracyAtAge, BitExact, DemoResult, LayerAtAge, Maps, Pictures, WriteVerify, age_name
 from rtl.params import preset
-from sim.technology import PCM
+from sim.presets import PCM
 
 SECONDS = (0.0, 3600.0, 86400.0, 30 * 86400.0, 365 * 86400.0)
 

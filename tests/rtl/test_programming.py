@@ -63,7 +63,7 @@ def random_setup(rng, geometry):
         net_base += -(-rows // geometry.lanes) * columns
         state_base += rows * columns
         column_base += columns
-    tops = np.array([devices_sigma, 3000, 8000, 3000, 20_000])
+    tops = np.array([devices_sigma, 3000, 8000, 3000, 20_000, 65_535])
     return settings, records, rng.integers(0, tops[:, None] + 1, (len(Table), 256))
 
 

@@ -13,8 +13,9 @@ from rtl.params import EngineOperation, EngineRegion, Table, preset
 from rtl.params.formats import GMAX_G16
 from rtl.programming import Programming
 from rtl.tile import Tile
+from sim.presets import technology
 from sim.programming import Programming as Model
-from sim.technology import age_settings, noise_gain, tables, technology, verify_settings
+from sim.tables import age_settings, noise_gain, tables, verify_settings
 from sim.tile import Tiles
 
 

@@ -5,8 +5,9 @@ import pytest
 
 from rtl.params import EngineOperation, EngineRegion, Geometry, Table
 from rtl.params.formats import GMAX_G16
+from sim.presets import technology
 from sim.programming import Programming
-from sim.technology import age_settings, noise_gain, tables, technology, verify_settings
+from sim.tables import age_settings, noise_gain, tables, verify_settings
 from sim.tile import Tiles
 
 GMAX = 25.0
