@@ -34,7 +34,11 @@ SeedOption = Annotated[int | None, typer.Option("--seed", min=0, max=2**32 - 1,
 GeometryOption = Annotated[str, typer.Option("--geometry", help="A named geometry.")]
 DeviceOption = Annotated[str, typer.Option("--device", metavar="URL",
                                            help="model:, sim:, serial:PATH or tcp:HOST:PORT.")]
-TechnologyOption = Annotated[str, typer.Option("--technology", help="Kind of memory device.")]
+TechnologyOption = Annotated[str, typer.Option("--technology", help="Kind of memory device, or a .toml file.")]
+ProgrammingOption = Annotated[str, typer.Option("--programming", help="closed-loop (write-verify in the chip) or "
+                                                                      "statistical.")]
+ExtrapolateOption = Annotated[bool, typer.Option("--extrapolate", help="Allow ages outside a technology's data.")]
+IllustrativeOption = Annotated[bool, typer.Option("--illustrative", help="Allow numbers from memory, unchecked.")]
 DataOption = Annotated[str, typer.Option("--data", metavar="FILE", help="An .npz with x and optionally y and "
                                                                         "calibration; or mnist.")]
 ImagesOption = Annotated[int | None, typer.Option("--images", help="How many of the vectors. [default: all]")]
@@ -75,7 +79,7 @@ def demo(
 ) -> int:
     """Digits through an emulated PCM array: programming, ages, compensation, and the RTL against the model."""
     from host.demo import DemoPlan, run_demo
-    from host.runs import technology_named
+    from host.technologies import technology_named
 
     technology_named(technology)
     plan = DemoPlan(output=output, seed=1 if seed is None else seed, images=images, programmings=programmings,
@@ -105,9 +109,12 @@ def run(
     network: NetworkArgument, data: DataOption,
     device: DeviceOption = "model:",
     technology: TechnologyOption = "pcm",
+    programming: ProgrammingOption = "closed-loop",
     age: AgeOption = "fresh",
     compensate: Annotated[str, typer.Option("--compensate", help="none or global.")] = "none",
     images: ImagesOption = None,
+    extrapolate: ExtrapolateOption = False,
+    illustrative: IllustrativeOption = False,
     seed: SeedOption = None,
     json: JsonOption = None,
 ) -> None:
@@ -116,8 +123,10 @@ def run(
     from host.runs import RunPlan, run_network
 
     screen = Screen(json)
-    screen.result(run_network(RunPlan(network=network, data=data, device=device, technology=technology,
-                                      age=parse_age(age), compensate=compensate, images=images, seed=seed), screen))
+    plan = RunPlan(network=network, data=data, device=device, technology=technology, programming=programming,
+                   age=parse_age(age), compensate=compensate, images=images, seed=seed, extrapolate=extrapolate,
+                   illustrative=illustrative)
+    screen.result(run_network(plan, screen))
 
 
 @command
@@ -127,8 +136,10 @@ def verify(
     device: DeviceOption = "sim:",
     against: Annotated[str, typer.Option("--against", metavar="URL", help="The device to compare with.")] = "model:",
     technology: TechnologyOption = "pcm",
+    programming: ProgrammingOption = "closed-loop",
     age: AgeOption = "fresh",
     images: ImagesOption = 16,
+    extrapolate: ExtrapolateOption = False,
     seed: SeedOption = None,
     json: JsonOption = None,
 ) -> int:
@@ -137,8 +148,8 @@ def verify(
     from host.runs import RunPlan, verify_devices
 
     screen = Screen(json)
-    plan = RunPlan(network=network, data=data, device=device, technology=technology, age=parse_age(age),
-                   images=images, seed=seed)
+    plan = RunPlan(network=network, data=data, device=device, technology=technology, programming=programming,
+                   age=parse_age(age), images=images, seed=seed, extrapolate=extrapolate)
     found = verify_devices(plan, against, screen)
     screen.result(found.as_dict())
     return 1 if found.differing else 0

@@ -8,19 +8,19 @@ import numpy as np
 from host.device import Device, Progress
 from host.placement import Placement
 from host.results import BitExact
-from sim.technology import Technology
+from sim.technology import CLOSED_LOOP, Technology
 
 __all__ = ["compare"]
 
 Observed = dict[str, list[Any]]
 
 
-def observe(device: Device, placement: Placement, technology: Technology, x: Any, *, ages: Sequence[float],
-            progress: Progress) -> Observed:
+def observe(device: Device, placement: Placement, technology: Technology, x: Any, *, how: str,
+            ages: Sequence[float], progress: Progress) -> Observed:
     """Program a device, run x fresh, then at each age compensated; return every integer that came of it."""
     before = device.counters()
     device.configure(placement)
-    programmed = device.program(technology, progress=progress)
+    programmed = device.program(technology, how=how, progress=progress)
     outputs, times = device.infer_codes(x, progress=progress)
     found: Observed = {
         "write-verify": [*programmed.sums, *programmed.pulses, *programmed.converged],
@@ -41,16 +41,17 @@ def observe(device: Device, placement: Placement, technology: Technology, x: Any
 
 
 def compare(device: Device, reference: Device, placement: Placement, technology: Technology, x: Any, *,
-            ages: Sequence[float] = (), progress: Progress) -> BitExact:
+            how: str = CLOSED_LOOP, ages: Sequence[float] = (), progress: Progress) -> BitExact:
     """Do the same on two devices with the same seed and return what differs.
 
     Parameters
     ----------
+    how : way of programming
     ages : seconds at which x is run again, compensated
     """
     device.seed, device.chip = reference.seed, reference.chip
-    ours = observe(reference, placement, technology, x, ages=ages, progress=progress)
-    theirs = observe(device, placement, technology, x, ages=ages, progress=progress)
+    ours = observe(reference, placement, technology, x, how=how, ages=ages, progress=progress)
+    theirs = observe(device, placement, technology, x, how=how, ages=ages, progress=progress)
     return BitExact(images=len(x), parts={name: _count(ours[name], theirs[name]) for name in ours if ours[name]})
 
 

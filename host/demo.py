@@ -20,9 +20,9 @@ from host.network import Network, load_network
 from host.placement import Placement
 from host.report import write_report
 from host.results import AGES, AccuracyAtAge, BitExact, DemoResult, Ints, LayerAtAge, Pictures, WriteVerify, age_name
+from host.technologies import technology_named
 from rtl.params import EngineRegion, preset
 from rtl.params.registers import register
-from sim.presets import technology
 from sim.tables import verify_settings
 from sim.technology import Technology
 
@@ -75,7 +75,7 @@ def run_demo(plan: DemoPlan, screen: Screen) -> int:
     """
     # The verilated chip takes about as long to compile as the model's part to run: one core each.
     with prepared(preset(plan.geometry), wanted=plan.sim_images > 0) as ready:
-        return _run(plan, screen, technology(plan.technology), ready)
+        return _run(plan, screen, technology_named(plan.technology), ready)
 
 
 def _run(plan: DemoPlan, screen: Screen, kind: Technology, ready: Callable[[], None]) -> int:

@@ -9,7 +9,9 @@ from host.console import Screen
 from host.errors import BitlineError
 from rtl.params import PRESETS, REGISTER_MAP, Geometry, PortRegion, Register, geometry_hash, preset
 from rtl.params.registers import address
+from sim.law import TRUST, Ageing
 from sim.presets import TECHNOLOGIES
+from sim.technology import Technology
 
 __all__ = ["list_everything", "show_info", "show_registers"]
 
@@ -26,9 +28,32 @@ def list_everything(screen: Screen) -> None:
         (g.name, g.engines, f"{g.rows} x {g.columns}", g.total_lanes, g.contexts, g.pairs, f"{geometry_hash(g):08x}")
         for g in PRESETS.values()])
     screen.say()
-    screen.table(["technology", "Gmax"], [(t.name, f"{t.gmax.one:g} {t.gmax.unit}") for t in TECHNOLOGIES.values()])
+    screen.table(["technology", "", "pulses", "Gmax"],
+                 [(t.name, t.title, t.pulse, str(t.gmax)) for t in TECHNOLOGIES.values()])
+    for found_technology in TECHNOLOGIES.values():
+        screen.say(f"\n{found_technology.name}")
+        screen.table(["quantity", "value", "mark", "source"], _quantities(found_technology))
+    screen.say("\nmarks: " + "; ".join(f"{mark} {text}" for mark, text in TRUST.items())
+               + ". M is off unless --illustrative.")
     screen.result({"devices": [{"url": url, "text": text} for url, text in found], "geometries": list(PRESETS),
-                   "technologies": list(TECHNOLOGIES)})
+                   "technologies": {t.name: {
+                       "title": t.title, "pulse": t.pulse, "quantities": [
+                           dict(zip(("name", "value", "mark", "source"), row, strict=True)) for row in _quantities(t)]}
+                       for t in TECHNOLOGIES.values()}})
+
+
+def _quantities(technology: Technology) -> list[tuple[str, str, str, str]]:
+    """Return (quantity, value, mark, source) of everything known of a technology."""
+    rows = []
+    for name, known in technology.quantities().items():
+        text = name.replace("_", " ")
+        if isinstance(known, Ageing):
+            when = [known.ages_text()] * 2 if known.between == "logarithm" else [f"{age:g} s" for age in known.ages]
+            rows += [(f"{text}, {age}", str(law), law.trust, law.source)
+                     for age, law in zip(when, known.laws, strict=True)]
+        else:
+            rows.append((text, str(known), known.trust, known.source))
+    return rows
 
 
 def show_info(url: str, seed: int | None, screen: Screen) -> None:

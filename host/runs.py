@@ -11,13 +11,15 @@ from host.compare import compare
 from host.console import Screen
 from host.device import Device
 from host.errors import BitlineError
+from host.honesty import assumed, marks, modelled, not_modelled
 from host.inputs import Data, load_data, place
 from host.results import BitExact, age_name
+from host.technologies import technology_named
 from host.urls import parse_url
-from sim.presets import technology
-from sim.technology import Technology
+from sim.tables import window_counts
+from sim.technology import CLOSED_LOOP, WAYS, Technology
 
-__all__ = ["RunPlan", "run_network", "technology_named", "verify_devices"]
+__all__ = ["RunPlan", "run_network", "verify_devices"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,23 +30,30 @@ class RunPlan:
     data: str
     device: str
     technology: str = "pcm"
+    programming: str = CLOSED_LOOP
+    extrapolate: bool = False
+    illustrative: bool = False
     age: float = 0.0
     compensate: str = "none"
     images: int | None = None
     seed: int | None = None
 
-
-def technology_named(name: str) -> Technology:
-    """Return a technology, or raise BitlineError that lists the names."""
-    try:
-        return technology(name)
-    except ValueError as error:
-        raise BitlineError(str(error)) from None
+    def kind(self) -> Technology:
+        """Return the technology, or raise BitlineError if it does not fit the plan."""
+        found = technology_named(self.technology, extrapolate=self.extrapolate, illustrative=self.illustrative)
+        if self.programming not in WAYS:
+            raise BitlineError(f"--programming {self.programming}: choose {' or '.join(WAYS)}")
+        try:
+            found.check_way(self.programming)
+            found.check_age(self.age)
+        except ValueError as error:
+            raise BitlineError(str(error)) from None
+        return found
 
 
 def run_network(plan: RunPlan, screen: Screen) -> dict[str, Any]:
     """Program a device, age it, stream the data through it; print and return what came out."""
-    kind, data = technology_named(plan.technology), load_data(plan.data, images=plan.images)
+    kind, data = plan.kind(), load_data(plan.data, images=plan.images)
     if plan.compensate not in ("none", "global"):
         raise BitlineError(f"--compensate {plan.compensate}: choose none or global")
     placement = place(plan.network, parse_url(plan.device).geometry, data.calibration)
@@ -55,8 +64,8 @@ def run_network(plan: RunPlan, screen: Screen) -> dict[str, Any]:
         device = open_device(plan.device, seed=plan.seed, progress=screen.tell)
     with device:
         device.configure(placement)
-        with screen.stage("write-verify"):
-            programmed = device.program(kind, progress=screen.progress)
+        with screen.stage("programming"):
+            programmed = device.program(kind, how=plan.programming, progress=screen.progress)
         if plan.age:
             with screen.stage(f"ageing to {age_name(plan.age)}"):
                 device.age(plan.age, progress=screen.progress)
@@ -66,15 +75,26 @@ def run_network(plan: RunPlan, screen: Screen) -> dict[str, Any]:
         with screen.stage("inference"):
             values = _infer(device, data, screen)
     converged, pulses = programmed.converged_fraction, programmed.pulses_mean
-    screen.say(f"write-verify: {pulses:.2f} pulses a cell, {converged:.2%} of the cells converged")
+    if plan.programming == CLOSED_LOOP:
+        screen.say(f"write-verify: {pulses:.2f} pulses a cell, {converged:.2%} of the cells converged, window "
+                   f"{kind.number('window')} ({window_counts(kind, device.geometry)} counts of a sum of "
+                   f"{kind.number('averages')})")
+    else:
+        screen.say("statistical programming: the published distribution in one step, not verified")
     screen.say(f"{values['images']} vectors at age {age_name(plan.age)}, compensation {plan.compensate}: "
                f"{values['images_per_second']:,.0f} a second"
                + (f", {values['target_time_ps'] / 1e6:.2f} us of the chip's own time" if values["images"] else ""))
     if values["accuracy"] is not None:
         screen.say(f"accuracy: {values['accuracy']:.2%}")
-    return {"device": plan.device, "technology": plan.technology, "age_seconds": plan.age,
-            "compensate": plan.compensate, "write_verify": {"pulses_mean": pulses, "converged_fraction": converged},
-            **values}
+    said = {"modelled": modelled(kind, device.geometry, plan.programming), "not_modelled": not_modelled(kind),
+            "assumed": assumed(kind)}
+    for title, lines in said.items():
+        screen.say(f"{title.replace('_', ' ')}: {'; '.join(lines)}")
+    for mark in marks(kind, plan.age):
+        screen.say(mark)
+    return {"device": plan.device, "technology": plan.technology, "programming": plan.programming,
+            "age_seconds": plan.age, "compensate": plan.compensate, "marks": marks(kind, plan.age),
+            "write_verify": {"pulses_mean": pulses, "converged_fraction": converged}, **values, **said}
 
 
 def _infer(device: Device, data: Data, screen: Screen) -> dict[str, Any]:
@@ -94,7 +114,7 @@ def _infer(device: Device, data: Data, screen: Screen) -> dict[str, Any]:
 
 def verify_devices(plan: RunPlan, against: str, screen: Screen) -> BitExact:
     """Do the same on two devices and count the integers that differ; print and return them."""
-    kind, data = technology_named(plan.technology), load_data(plan.data, images=plan.images)
+    kind, data = plan.kind(), load_data(plan.data, images=plan.images)
     ours, theirs = parse_url(against), parse_url(plan.device)
     if ours.geometry != theirs.geometry:
         raise BitlineError(f"{plan.device} has geometry {theirs.geometry.name}, "
@@ -108,8 +128,8 @@ def verify_devices(plan: RunPlan, against: str, screen: Screen) -> BitExact:
             reference.close()
             raise
     with reference, device, screen.stage("comparison"):
-        found = compare(device, reference, placement, kind, data.x, ages=(plan.age,) if plan.age else (),
-                        progress=screen.progress)
+        found = compare(device, reference, placement, kind, data.x, how=plan.programming,
+                        ages=(plan.age,) if plan.age else (), progress=screen.progress)
     screen.table(["integers", "compared", "differing"],
                  [(name, f"{compared:,}", f"{differing:,}") for name, (compared, differing) in found.parts.items()])
     screen.say(f"differing integers: {found.differing}")

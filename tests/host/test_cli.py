@@ -97,6 +97,38 @@ def test_listings():
     assert "demo" in bitline("--help").stdout
 
 
+def test_technologies_are_listed_with_sources():
+    found = json.loads(bitline("devices", "--json", "-").stdout)["technologies"]
+    assert {"pcm", "rram-wan2022", "sonos", "sram", "ideal"} <= set(found)
+    window = next(row for row in found["pcm"]["quantities"] if row["name"] == "window")
+    assert window == {"name": "window", "value": "0.6 uS", "mark": "X",
+                      "source": "assumed: 2.4 % of Gmax; HERMES project chip: 5 ADC counts [N]"}
+    text = bitline("devices").stdout
+    assert "HermesNoiseModel" in text
+    assert "M is off unless --illustrative" in text
+
+
+@pytest.mark.parametrize(("options", "words"), [
+    (("--technology", "rram-wan2022"), "choose programming statistical"),
+    (("--technology", "rram-wan2022", "--programming", "statistical", "--age", "1h"), "not at 3600 s: --extrapolate"),
+    (("--programming", "by-hand"), "--programming by-hand: choose closed-loop or statistical"),
+    (("--technology", "none.toml"), "none.toml does not exist"),
+])
+def test_technologies_that_do_not_fit(files, options, words):
+    ran = bitline("run", files / "net.onnx", "--data", files / "data.npz", "--device", "model:small", *options)
+    assert ran.exit_code == 2
+    assert words in ran.stderr
+
+
+def test_an_extrapolated_run_says_so(files):
+    ran = bitline("run", files / "net.onnx", "--data", files / "data.npz", "--device", "model:small", "--technology",
+                  "rram-wan2022", "--programming", "statistical", "--age", "1h", "--extrapolate")
+    assert ran.exit_code == 0
+    assert "EXTRAPOLATED: rram-wan2022 at 3600 s lies outside its data" in ran.stdout
+    assert "not verified" in ran.stdout
+    assert "not modelled: " in ran.stdout
+
+
 def test_demo_of_few_digits(tmp_path):
     ran = bitline("demo", "--output", tmp_path / "page", "--images", 30, "--programmings", 2, "--sim-images", 0,
                   "--json", tmp_path / "demo.json")

@@ -57,7 +57,7 @@ def test_pcm_programming_error_and_convergence(pairs, significance):
 @pytest.mark.parametrize("g", [1.0, 0.5, 0.25, 0.1, 0.05])
 def test_programmed_pairs_have_the_published_spread(g):
     """A positive weight: G+ = max(0, g + sigma_p(g) xi), G- = max(0, sigma_p(0) xi)."""
-    device = technology("pcm").replace(flicker=False, drift=False)
+    device = technology("pcm").replace(flicker_noise=False, drift=False)
     programming = build(device)
     programming.program_rows(0, np.arange(112), np.full((112, 64), round(g * GMAX_G16)))
     programming.age(0)
@@ -144,9 +144,9 @@ def test_every_coordinate_changes_what_is_programmed():
     assert len(set(seen)) == len(changes)
 
 
-@pytest.mark.parametrize("effect", ["programming", "drift", "flicker"])
+@pytest.mark.parametrize("effect", ["programming", "drift", "flicker_noise"])
 def test_every_coordinate_changes_what_ages(effect):
-    silent = dict.fromkeys(("programming", "drift", "flicker", "read"), False)
+    silent = dict.fromkeys(("programming", "drift", "flicker_noise", "read"), False)
     device = technology("pcm").replace(**silent | {effect: True})
     changes = [{}, {"seed": 4}, {"epoch": 2}, {"chip": 1}, {"tile": 8}, {"age": 5}]
     seen = []
@@ -158,7 +158,7 @@ def test_every_coordinate_changes_what_ages(effect):
         programming.array.states[:, 0] = GMAX_G16 // 2
         programming.age(0)
         seen.append(nets(programming).tobytes())
-    assert len(set(seen)) == len(changes) - (effect != "flicker")  # only 1/f noise is new at every age
+    assert len(set(seen)) == len(changes) - (effect != "flicker_noise")  # only 1/f noise is new at every age
 
 
 def test_bad_calls_are_refused_by_name():
