@@ -8,6 +8,7 @@ import dataclasses
 import struct
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -19,7 +20,7 @@ from rtl.params.registers import register
 from sim.chip import Chip
 from sim.fixed import Ints
 
-__all__ = ["Backend", "Job", "Landing", "LinkBackend", "LinkLike", "ModelBackend", "Report"]
+__all__ = ["Backend", "Job", "Landing", "LinkBackend", "LinkLike", "ModelBackend", "Probe", "Report"]
 
 Report = Callable[[int], None]
 """Told how many more items are done."""
@@ -40,6 +41,9 @@ WRITE_WORDS = 256
 
 _CONTEXT = register("engine", EngineRegion.REGISTERS, "context").offset
 assert register("engine", EngineRegion.REGISTERS, "row").offset == _CONTEXT + 1
+assert register("engine", EngineRegion.REGISTERS, "row_count").offset == _CONTEXT + 2
+
+_SIGN = 1 << 31  # of an OUTCOMES word after PROBE
 
 _EMPTY_MAX = 10_000
 """Times that the device may say that no result is ready: far more than any vector takes, whatever the line."""
@@ -55,6 +59,27 @@ class Job:
     unit: int
     context: int
     targets: Ints
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Probe:
+    """PROBEs of a context of `columns`, as the engine's registers say: of `count` rows from each of `rows` on."""
+
+    unit: int
+    context: int
+    columns: int
+    rows: Ints
+    count: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class _Rows:
+    """Operations of one engine, one a row: `start(row)` sends one and returns tickets; OUTCOMES has `columns`."""
+
+    unit: int
+    count: int
+    columns: int
+    start: Callable[[int], list[Any]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +104,9 @@ class Backend(Protocol):
 
     def program(self, jobs: Sequence[Job], report: Report) -> list[Ints]:
         """Write-verify all rows of contexts of different engines; return the OUTCOMES (rows, columns) of each."""
+
+    def probe(self, jobs: Sequence[Probe]) -> list[Ints]:
+        """Probe contexts of different engines; return each one's sums of codes (len(rows), columns)."""
 
     def infer(self, events: Ints, times: Ints, activations: Ints, report: Report) -> tuple[Ints, Ints]:
         """Return (elements (N, M), times (N,)) of vectors (N, inputs) with their events and times (ps)."""
@@ -118,6 +146,14 @@ class ModelBackend:
             outcomes.append(core.program_rows(job.context, np.arange(len(job.targets)), job.targets))
             report(len(job.targets))
         return outcomes
+
+    def probe(self, jobs: Sequence[Probe]) -> list[Ints]:
+        """Probe all rows of each context at once, which is the same as one after another."""
+        found = []
+        for job in jobs:
+            self.write(job.unit, EngineRegion.REGISTERS, _CONTEXT, [job.context, int(job.rows[-1]), job.count])
+            found.append(self.chip.cores[job.unit - 1].probe_rows(job.context, job.rows, job.count))
+        return found
 
     def infer(self, events: Ints, times: Ints, activations: Ints, report: Report) -> tuple[Ints, Ints]:
         """Return (elements (N, M), times (N,))."""
@@ -184,6 +220,20 @@ class LinkBackend:
         """Write-verify row by row: engines work side by side, and the next rows' targets travel meanwhile."""
         for job in jobs:
             self.write(job.unit, EngineRegion.REGISTERS, _CONTEXT, [job.context])
+        return self._by_row(
+            [_Rows(job.unit, len(job.targets), job.targets.shape[1], partial(self._start_row, job)) for job in jobs],
+            report)
+
+    def probe(self, jobs: Sequence[Probe]) -> list[Ints]:
+        """Probe row by row: engines work side by side."""
+        for job in jobs:
+            self.write(job.unit, EngineRegion.REGISTERS, _CONTEXT, [job.context, 0, job.count])
+        found = self._by_row([_Rows(job.unit, len(job.rows), job.columns, partial(self._start_probe, job))
+                              for job in jobs], lambda _done: None)
+        return [(words ^ _SIGN) - _SIGN for words in found]
+
+    def _by_row(self, jobs: Sequence[_Rows], report: Report) -> list[Ints]:
+        """Start an operation for each row of each job and return the OUTCOMES (rows, columns)."""
         outcomes: list[list[Ints]] = [[] for _ in jobs]
         under_way: deque[_RowUnderWay] = deque()
 
@@ -194,16 +244,23 @@ class LinkBackend:
             outcomes[row.job].append(np.concatenate([self._words(ticket) for ticket in row.reads]))
             report(1)
 
-        for row in range(max(len(job.targets) for job in jobs)):
-            started = [(k, self._start_row(job, row)) for k, job in enumerate(jobs) if row < len(job.targets)]
+        for row in range(max(job.count for job in jobs)):
+            started = [(k, job.start(row)) for k, job in enumerate(jobs) if row < job.count]
             # Reading outcomes waits for the end of the row: it must not keep another engine from its start.
             for k, writes in started:
-                under_way.append(_RowUnderWay(job=k, writes=writes, reads=self._read_outcomes(jobs[k])))
+                reads = self._read_outcomes(jobs[k].unit, jobs[k].columns)
+                under_way.append(_RowUnderWay(job=k, writes=writes, reads=reads))
             while len(under_way) > len(started):
                 finish()
         while under_way:
             finish()
         return [np.array(rows, np.int64) for rows in outcomes]
+
+    def _start_probe(self, job: Probe, row: int) -> list[Any]:
+        return [
+            *self._write(job.unit, EngineRegion.REGISTERS, _CONTEXT + 1, [int(job.rows[row])]),
+            *self._write(job.unit, EngineRegion.REGISTERS, 0, [EngineOperation.PROBE]),
+        ]
 
     def _start_row(self, job: Job, row: int) -> list[Any]:
         return [
@@ -212,9 +269,8 @@ class LinkBackend:
             *self._write(job.unit, EngineRegion.REGISTERS, 0, [EngineOperation.PROGRAM]),
         ]
 
-    def _read_outcomes(self, job: Job) -> list[Any]:
-        columns = job.targets.shape[1]
-        return [self._read(job.unit, EngineRegion.OUTCOMES, k, min(READ_WORDS, columns - k))
+    def _read_outcomes(self, unit: int, columns: int) -> list[Any]:
+        return [self._read(unit, EngineRegion.OUTCOMES, k, min(READ_WORDS, columns - k))
                 for k in range(0, columns, READ_WORDS)]
 
     def infer(self, events: Ints, times: Ints, activations: Ints, report: Report) -> tuple[Ints, Ints]:

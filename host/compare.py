@@ -29,10 +29,8 @@ def observe(device: Device, placement: Placement, technology: Technology, x: Any
     }
     for seconds in ages:
         device.age(seconds, progress=progress)
-        # Gains are quotients of measured integers: their products with the scales are what the chip holds.
-        gains = device.compensate("global")
-        found["compensation"] += [np.rint(tile.scales * gain).astype(np.int64)
-                                  for tile, gain in zip(placement.tiles, gains, strict=True)]
+        device.compensate("global")
+        found["compensation"] += device.column_constants()
         outputs, times = device.infer_codes(x, progress=progress)
         found["outputs"].append(outputs)
         found["target time"].append(times)

@@ -12,10 +12,12 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from host.backend import Backend, Job, Landing, Report
+from host import compensation
+from host.backend import Backend, Job, Landing, Probe, Report
+from host.compensation import Affine, Calibration, Compensation, Cost, Gains, Plan, Probing, Statistics
 from host.errors import BitlineError
 from host.placement import Placement, Tile
-from rtl.params import DigitalRegion, EngineOperation, EngineRegion, PortRegion, Table
+from rtl.params import ADC_SHIFT, DigitalRegion, EngineOperation, EngineRegion, PortRegion, Table
 from rtl.params.registers import (
     COLUMN_STRIDE,
     CONTEXT_STRIDE,
@@ -35,7 +37,6 @@ Floats = NDArray[np.float64]
 Progress = Callable[[str, int], Report]
 """Called with a label and a total when long work begins; returns what is told of each step."""
 
-_SCALE_MAX = (1 << 15) - 1
 _WINDOW = 2  # vectors in the mesh: one at work, one behind it; every endpoint has two slots
 _ELEMENT_STRIDE = 16  # of a word of the digital unit's memory in the register map
 _RECORD = fields("engine", EngineRegion.CONTEXTS)
@@ -107,9 +108,22 @@ class Device:
         self.technology: Technology | None = None
         self.way = CLOSED_LOOP
         """How the devices were programmed: one of `sim.technology.WAYS`."""
+        self.probes = "one-hot"
+        """Kind of probes that `program` takes its reference with, and `compensate` its gains."""
         self.gains: list[float] = []
         """Compensation gain of each tile."""
-        self._reference: list[int] = []
+        self.affine: list[Affine] = []
+        """Affine words of each tile, as the chip has them."""
+        self.plans: list[Plan] = []
+        """How the gains of each tile are measured."""
+        self.reference: list[Floats] = []
+        """Weighted sums of codes (columns,) of each tile at t0."""
+        self.statistics: list[Statistics] = []
+        """Of the partial sums of each tile at t0, if `take_statistics` was called."""
+        self._converter_offset = 0.0
+        self._trims: list[int] = [0] * self.geometry.engines  # of the verify range, 2**-24 codes
+        self._offsets: list[Floats] = []  # of the inference range as calibrated, codes
+        self._target_time = 0  # of probes, ps
         self._vectors = 0  # since the placement was written
 
     def __enter__(self) -> Self:
@@ -143,8 +157,11 @@ class Device:
         for tile in placement.tiles:
             self._write_tile(tile)
         self.placement = placement
+        self._offsets = [np.zeros(tile.columns) for tile in placement.tiles]
+        self._apply(self._uncompensated())
         self.gains = [1.0] * len(placement.tiles)
         self.technology = None
+        self.reference, self.statistics = [], []
         self.age_seconds = None
         self._vectors = 0
 
@@ -183,21 +200,29 @@ class Device:
         self.backend.write(unit, region.INPUT_ROUTES, 0, landings.ravel())
 
     def _write_tile(self, tile: Tile) -> None:
-        record = {"tile": tile.number, "adc_offset": 0} | {
+        record = {"tile": tile.number, "adc_offset": self._offset_word()} | {
             r.name: getattr(tile, r.name) for r in _RECORD if r.name not in ("tile", "adc_offset")}
         self.backend.write(tile.unit, EngineRegion.CONTEXTS, tile.context * CONTEXT_STRIDE,
                            [record[r.name] for r in _RECORD])
-        self._write_scales(tile, 1.0)
 
-    def _write_scales(self, tile: Tile, gain: float) -> None:
-        scales = np.rint(tile.scales * gain)
-        if np.abs(scales).max(initial=0) > _SCALE_MAX:
-            raise BitlineError(f"tile {tile.number} cannot be compensated by {gain:.2f}: "
-                               "its affine scale would overflow")
-        for column, (scale, bias) in enumerate(zip(scales.astype(np.int64).tolist(), tile.biases.tolist(),
-                                                   strict=True)):
-            offset = (tile.column_base + column) * COLUMN_STRIDE
-            self.backend.write(tile.unit, EngineRegion.COLUMNS, offset, [scale, bias])
+    def _apply(self, words: list[Affine]) -> None:
+        """Write the affine words of all tiles."""
+        for tile, affine in zip(self._placed().tiles, words, strict=True):
+            for column, pair in enumerate(zip(affine.scales.tolist(), affine.biases.tolist(), strict=True)):
+                offset = (tile.column_base + column) * COLUMN_STRIDE
+                self.backend.write(tile.unit, EngineRegion.COLUMNS, offset, pair)
+        self.affine = words
+
+    def _uncompensated(self) -> list[Affine]:
+        tiles = self._placed().tiles
+        return self._words([np.ones(tile.columns) for tile in tiles], [np.zeros(tile.columns) for tile in tiles])
+
+    def _words(self, factors: list[Floats], shifts: list[Floats]) -> list[Affine]:
+        return [compensation.affine(*values) for values in
+                zip(self._placed().tiles, factors, self._offsets, shifts, strict=True)]
+
+    def _offset_word(self) -> int:
+        return round(self._converter_offset * (1 << ADC_SHIFT))
 
     def _set(self, unit: int, **registers: int) -> None:
         for name, value in registers.items():
@@ -238,23 +263,22 @@ class Device:
         for unit in self._engines():
             self._set(unit, seed=self.seed, chip=self.chip, epoch=self.epoch, **settings)
             self._write_tables(unit, content)
-        for tile, gain in zip(placement.tiles, self.gains, strict=True):
-            if gain != 1.0:
-                self._write_scales(tile, 1.0)
+        self._write_verify_offsets()
+        self._apply(self._uncompensated())
         self.gains = [1.0] * len(placement.tiles)
+        self.reference, self.statistics = [], []
         result = ProgramResult()
         report = progress("write-verify", sum(len(tile.targets) for tile in placement.tiles))
-        by_unit = [[tile for tile in placement.tiles if tile.unit == unit] for unit in self._engines()]
         outcomes: dict[int, Ints] = {}
-        for tiles in zip_longest(*by_unit):
-            side_by_side = [tile for tile in tiles if tile is not None]
-            found = self.backend.program([Job(tile.unit, tile.context, tile.targets) for tile in side_by_side], report)
-            outcomes |= {tile.number: words for tile, words in zip(side_by_side, found, strict=True)}
+        for tiles in self._side_by_side():
+            found = self.backend.program([Job(tile.unit, tile.context, tile.targets) for tile in tiles], report)
+            outcomes |= {tile.number: words for tile, words in zip(tiles, found, strict=True)}
         for tile in placement.tiles:
             result.add(tile.targets, outcomes[tile.number])
         self.age_seconds = None
         self.age(0, progress=progress)
-        self._reference = self._probe()
+        self.plans = [compensation.plan(self.probes, tile, technology, self.geometry) for tile in placement.tiles]
+        self.reference = self._weighted_sums()
         return result
 
     def age(self, seconds: float, *, progress: Progress = _silent) -> None:
@@ -298,38 +322,206 @@ class Device:
         """Return the gain of the read noise of each tile, or raise ValueError if one does not fit its register."""
         return [noise_gain(technology, self.geometry, tile.rows) for tile in self._placed().tiles]
 
-    def compensate(self, kind: str = "global") -> list[float]:
-        """Measure each tile's gain through its own read path and put its inverse into the affine scales.
+    # --- compensation -----------------------------------------------------------------------------------------------
 
-        `global` compares the sum of |codes| of one-hot probes with that taken right after programming; `none` undoes
-        any compensation. Returns the gain applied to each tile.
+    def compensate(self, kind: str = "global", *, calibration: Any = None) -> Compensation:
+        """Undo drift in the affine words, as far as the tiles' own noisy read path tells it.
+
+        Parameters
+        ----------
+        kind
+            `global`: one gain a tile, from probes against those taken right after programming. `column`: one a column;
+            one that lies in the noise has its tile's. `adabs`: scale and bias of each column, so that mean and variance
+            of its partial sums are those of `take_statistics`, one layer after the other. `none`: nothing.
+        calibration : (N, inputs), for adabs
 
         Raises
         ------
         BitlineError
-            If the kind is unknown or nothing is programmed.
+            If the kind is unknown, nothing is programmed, something that the kind needs is missing, or a word would
+            overflow; the words in force stay then.
         """
         placement = self._placed()
-        if kind not in ("global", "none"):
-            raise BitlineError(f"unknown compensation {kind!r}: choose global or none")
+        if kind not in compensation.KINDS:
+            raise BitlineError(f"unknown compensation {kind!r}: choose {', '.join(compensation.KINDS)}")
         self._programmed()
-        if kind == "none":
-            gains = [1.0] * len(placement.tiles)
+        meter = self._meter()
+        if kind == "adabs":
+            found = self._restore_statistics(calibration)
         else:
-            gains = [before / now if now else 1.0 for before, now in zip(self._reference, self._probe(), strict=True)]
-        for tile, gain in zip(placement.tiles, gains, strict=True):
-            self._write_scales(tile, gain)
-        self.gains = gains
-        return gains
+            if kind == "none":
+                found = [Gains(1.0, np.ones(tile.columns), np.zeros(tile.columns, np.bool_))
+                         for tile in placement.tiles]
+            else:
+                now = self._weighted_sums()
+                found = [compensation.gains(before, after, plan.noise)
+                         for before, after, plan in zip(self.reference, now, self.plans, strict=True)]
+            if kind == "global":
+                found = [Gains(one.tile, np.full_like(one.columns, one.tile), np.zeros_like(one.weak))
+                         for one in found]
+            self._apply(self._words([one.columns for one in found], [np.zeros_like(one.columns) for one in found]))
+        self.gains = [one.tile for one in found]
+        return Compensation(kind=kind, gains=self.gains, columns=[one.columns for one in found],
+                            weak=compensation.weak_columns(found), cost=meter())
 
-    def _probe(self) -> list[int]:
-        """Return each tile's sum of |codes| over one-hot probes of all rows."""
-        sums = []
-        for tile in self._placed().tiles:
-            self._set(tile.unit, context=tile.context, row=0, row_count=tile.rows)
-            self._operate(tile.unit, EngineOperation.PROBE)
-            sums.append(int(self.backend.read(tile.unit, EngineRegion.OUTCOMES, 0, tile.columns).sum()))
-        return sums
+    def take_statistics(self, calibration: Any) -> Cost:
+        """Store mean and variance of every column's partial sums over a calibration set (N, inputs), for `adabs`.
+
+        They are those of fresh devices: any compensation is undone. Returns what it took.
+
+        Raises
+        ------
+        BitlineError
+            If the devices are not fresh, or the calibration set is not one.
+        """
+        self._programmed()
+        self._checked_set(calibration)
+        if self.age_seconds != 0:
+            raise BitlineError(f"statistics are those of fresh devices, but these are {self.age_seconds:g} s old: "
+                               "take them after programming, before ageing")
+        meter = self._meter()
+        self._apply(self._uncompensated())
+        self.gains = [1.0] * len(self.affine)
+        self.statistics = self._measure_statistics(calibration)
+        return meter()
+
+    def _restore_statistics(self, calibration: Any) -> list[Gains]:
+        """Compensate layer by layer: each sees what the layers before it send when they are compensated."""
+        placement = self._placed()
+        if calibration is None:
+            raise BitlineError("compensation adabs needs a calibration set: give the one that take_statistics had")
+        if not self.statistics:
+            raise BitlineError("compensation adabs has no reference: call take_statistics after programming, "
+                               "before ageing")
+        self._checked_set(calibration)
+        before = self.affine
+        words = self._uncompensated()
+        found: dict[int, Gains] = {}
+        try:
+            self._apply(words)
+            for layer in range(len(placement.layers)):
+                now = self._measure_statistics(calibration)
+                for k, tile in enumerate(placement.tiles):
+                    if tile.layer == layer:
+                        found[k], shifts = compensation.statistics_gains(tile, self.statistics[k], now[k])
+                        words[k] = compensation.affine(tile, found[k].columns, self._offsets[k], shifts)
+                self._apply(words)
+        except BaseException:
+            self._apply(before)
+            raise
+        return [found[k] for k in range(len(words))]
+
+    def _measure_statistics(self, calibration: Any) -> list[Statistics]:
+        placement = self._placed()
+        sums = self.partial_sums(calibration)
+        steps = [*(tile.latency for tile in placement.tiles), *(program.latency for program in placement.programs)]
+        self._target_time += sum(steps) + (len(sums[0]) - 1) * max(steps)
+        return [Statistics.of(one[:, :tile.columns]) for one, tile in zip(sums, placement.tiles, strict=True)]
+
+    def _checked_set(self, calibration: Any) -> None:
+        if len(self._checked(calibration)) < 2:
+            raise BitlineError("a calibration set must have at least 2 vectors")
+
+    def calibrate(self) -> Calibration:
+        """Measure the converters' offsets through the tiles and take them off from now on.
+
+        In the verify range: reads without a row driven; the register `verify_offset` then opposes what they give. In
+        the inference range: pairs of opposite dense probes; the affine biases then oppose it. Compensation in force is
+        undone; compensate again.
+
+        Raises
+        ------
+        BitlineError
+            If nothing is programmed, or a word would overflow.
+        """
+        placement = self._placed()
+        self._programmed()
+        meter = self._meter()
+        averages = self._averages()
+        verify = [float(one.mean() / averages) for one in self._idle_sums()]
+        pairs = [compensation.balanced(tile, self.geometry) for tile in placement.tiles]
+        up, down = (self.probe([pair[k] for pair in pairs]) for k in range(2))
+        offsets = [(a + b).sum(axis=0) / (2 * averages * len(a)) for a, b in zip(up, down, strict=True)]
+        words = [compensation.affine(tile, np.ones(tile.columns), one, np.zeros(tile.columns))
+                 for tile, one in zip(placement.tiles, offsets, strict=True)]
+        for unit in self._engines():
+            mean = [one for one, tile in zip(verify, placement.tiles, strict=True) if tile.unit == unit]
+            self._trims[unit - 1] -= round(float(np.mean(mean or [0.0])) * (1 << ADC_SHIFT))
+        self._offsets = offsets
+        self._write_verify_offsets()
+        self._apply(words)
+        self.gains = [1.0] * len(words)
+        return Calibration(verify=verify, inference=offsets, cost=meter())
+
+    def set_converter_offset(self, codes: float) -> None:
+        """Give every converter an offset, in codes of either range: a fault that only an emulated chip can be given.
+
+        Raises
+        ------
+        BitlineError
+            If it is not within the codes.
+        """
+        if not abs(codes) <= self.geometry.code_max:
+            raise BitlineError(f"an offset must be within +-{self.geometry.code_max} codes, not {codes!r}")
+        self._converter_offset = codes
+        if self.placement is not None:
+            for tile in self.placement.tiles:
+                self._write_tile(tile)
+        if self.technology is not None:
+            self._write_verify_offsets()
+
+    def _write_verify_offsets(self) -> None:
+        for unit in self._engines():
+            self._set(unit, verify_offset=self._offset_word() + self._trims[unit - 1])
+
+    def probe(self, probings: list[Probing]) -> list[Ints]:
+        """Probe each tile; return its sums of codes (probes, columns)."""
+        tiles = self._placed().tiles
+        found: dict[int, Ints] = {}
+        for group in self._side_by_side():
+            for tile in group:
+                one = probings[tile.number]
+                self._set(tile.unit, probe_ticks=one.ticks, probe_mode=one.mode)
+            jobs = [Probe(tile.unit, tile.context, tile.columns, probings[tile.number].rows,
+                          probings[tile.number].count) for tile in group]
+            found |= {tile.number: sums for tile, sums in zip(group, self.backend.probe(jobs), strict=True)}
+        averages = self._averages()
+        self._target_time += max(one.reads * averages * tile.latency
+                                 for one, tile in zip(probings, tiles, strict=True))
+        return [found[tile.number] for tile in tiles]
+
+    def _weighted_sums(self) -> list[Floats]:
+        """Return the weighted sums (columns,) of each tile now, the converters' offset taken off."""
+        idle = self._idle_sums()
+        sums = self.probe([plan.probing for plan in self.plans])
+        return [plan.weigh(codes, none) for plan, codes, none in zip(self.plans, sums, idle, strict=True)]
+
+    def _idle_sums(self) -> list[Floats]:
+        """Return the sum of codes (columns,) that a verify of each tile gives when no row is driven."""
+        probings = [compensation.idle(tile) for tile in self._placed().tiles]
+        return [sums[0] / one.count for sums, one in zip(self.probe(probings), probings, strict=True)]
+
+    def _averages(self) -> int:
+        return verify_settings(self._programmed(), self.geometry)["averages"]
+
+    def _meter(self) -> Callable[[], Cost]:
+        """Return what tells the cost since now."""
+        def conversions() -> int:
+            return sum(value for name, value in self.counters().items() if name.endswith("conversions"))
+
+        before, cycles, time = conversions(), self.backend.cycles(), self._target_time
+
+        def cost() -> Cost:
+            now = self.backend.cycles()
+            return Cost(conversions=conversions() - before, target_time_ps=self._target_time - time,
+                        board_cycles=None if cycles is None or now is None else now - cycles)
+        return cost
+
+    def _side_by_side(self) -> Iterator[list[Tile]]:
+        """Yield all tiles in groups of different engines, which work at the same time."""
+        tiles = self._placed().tiles
+        for group in zip_longest(*([tile for tile in tiles if tile.unit == unit] for unit in self._engines())):
+            yield [tile for tile in group if tile is not None]
 
     def _write_tables(self, unit: int, content: dict[Table, Ints]) -> None:
         for table, values in content.items():
@@ -456,6 +648,12 @@ class Device:
             states = np.stack([words & 0xFFFF, words >> 16], axis=-1).reshape(tile.columns, tile.rows, 2 * pairs)
             out.append(states.transpose(1, 0, 2))
         return out
+
+    def column_constants(self) -> list[Ints]:
+        """Return the words (columns, 3) of each tile: scale and bias of the affine stage, noise constant; unsigned."""
+        return [self.backend.read(tile.unit, EngineRegion.COLUMNS, tile.column_base * COLUMN_STRIDE,
+                                  tile.columns * COLUMN_STRIDE).reshape(tile.columns, COLUMN_STRIDE)[:, :3]
+                for tile in self._placed().tiles]
 
     def _placed(self) -> Placement:
         if self.placement is None:

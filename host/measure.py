@@ -5,14 +5,14 @@ from typing import Any
 
 import numpy as np
 
+from host.compensation import Probing
 from host.device import Device, ProgramResult
 from host.errors import BitlineError
 from host.network import Network
 from host.placement import Placement
 from host.results import Floats, Ints, LayerAtAge, Maps, WriteVerify
-from rtl.params import ACTIVATION_MAX, EngineOperation, EngineRegion
+from rtl.params import ACTIVATION_MAX
 from rtl.params.formats import AFFINE_SHIFT, GMAX_G16
-from rtl.params.registers import register
 from sim.tables import verify_settings
 from sim.technology import Technology
 
@@ -22,21 +22,12 @@ __all__ = ["adc_codes", "conductances", "layer_points", "maps", "network_inputs"
 def conductances(device: Device, technology: Technology) -> list[Floats]:
     """Return the net conductances (rows, columns) of each tile in uS, as probes in the verify range read them now.
 
-    A probe gives magnitudes; the sign is taken to be that of the target.
+    Averages are those of write-verify; read noise is left in.
     """
     placement = _placement(device)
     per_g16 = verify_settings(technology, device.geometry)["counts_per_g"] / (1 << 16)
     per_us = per_g16 * GMAX_G16 / technology.range
-    first = register("engine", EngineRegion.REGISTERS, "operation").offset
-    found = []
-    for tile in placement.tiles:
-        rows = []
-        for row in range(tile.rows):
-            device.backend.write(tile.unit, EngineRegion.REGISTERS, first + 1, [tile.context, row, 1])
-            device.backend.write(tile.unit, EngineRegion.REGISTERS, first, [EngineOperation.PROBE])
-            rows.append(device.backend.read(tile.unit, EngineRegion.OUTCOMES, 0, tile.columns))
-        found.append(np.sign(tile.targets) * np.array(rows) / per_us)
-    return found
+    return [sums / per_us for sums in device.probe([Probing(np.arange(tile.rows)) for tile in placement.tiles])]
 
 
 def maps(device: Device, technology: Technology) -> tuple[Maps, ...]:
@@ -79,10 +70,10 @@ def adc_codes(device: Device, x: Any) -> Ints:
     """Return how often inference on x gave each ADC code, counted from -code_max to code_max, of all tiles."""
     placement, limit = _placement(device), device.geometry.code_max
     counts = np.zeros(2 * limit + 1, np.int64)
-    for tile, gain, partial in zip(placement.tiles, device.gains, device.partial_sums(x), strict=True):
-        scales = np.rint(tile.scales * gain)
-        used = np.abs(scales) >= 1 << AFFINE_SHIFT  # a smaller scale does not tell codes apart
-        codes = np.rint(partial[:, :tile.columns][:, used] * (1 << AFFINE_SHIFT) / scales[used]).astype(np.int64)
+    for tile, affine, partial in zip(placement.tiles, device.affine, device.partial_sums(x), strict=True):
+        used = np.abs(affine.scales) >= 1 << AFFINE_SHIFT  # a smaller scale does not tell codes apart
+        sums = partial[:, :tile.columns][:, used] - affine.biases[used]
+        codes = np.rint(sums * (1 << AFFINE_SHIFT) / affine.scales[used]).astype(np.int64)
         counts += np.bincount(np.clip(codes, -limit, limit).ravel() + limit, minlength=len(counts))
     return counts
 

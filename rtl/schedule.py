@@ -17,8 +17,8 @@ from rtl.context import ContextLookup, context_layout
 from rtl.divide import divide, divide_up
 from rtl.engine import Issue, Load
 from rtl.mesh import header_layout
-from rtl.params import ACTIVATION_BITS, ACTIVATION_MAX, EVENT_BITS, POSITION_BITS, TIME_BITS, Geometry, Purpose
-from rtl.params.formats import ADC_GAIN_BITS
+from rtl.params import ACTIVATION_BITS, EVENT_BITS, TIME_BITS, Geometry, Purpose, probe_place
+from rtl.params.formats import ADC_GAIN_BITS, PLACE_BITS
 from rtl.read import ReadRequest
 
 __all__ = ["TICKET_BITS", "Issuer", "Loader", "adc_note_layout", "noise_note_layout", "note_layout",
@@ -28,10 +28,11 @@ TICKET_BITS = 3
 """Eight vectors between their first load and their last partial sum."""
 
 noise_note_layout = data.StructLayout({
-    "tile": unsigned(16), "purpose": unsigned(8), "row": unsigned(POSITION_BITS), "event": unsigned(EVENT_BITS)})
+    "tile": unsigned(16), "purpose": unsigned(8), "row": unsigned(PLACE_BITS), "event": unsigned(EVENT_BITS)})
 """What the hash needs to know of a message, besides the column; its position takes the place of a row."""
 
-adc_note_layout = data.StructLayout({"gain": unsigned(ADC_GAIN_BITS), "offset": signed(32)})
+adc_note_layout = data.StructLayout({"gain": unsigned(ADC_GAIN_BITS), "offset": signed(32), "one_row": 1})
+"""Range of a vector's conversions; `one_row`: their noise is that of a verify read."""
 
 output_note_layout = data.StructLayout({
     "route": unsigned(6), "event": unsigned(EVENT_BITS), "time": unsigned(TIME_BITS)})
@@ -100,8 +101,9 @@ class Loader(wiring.Component):
         Nothing is chosen and all tickets are back.
     load : Out(Load)
         To the engine.
-    inference, first, last : Out(1)
-        `load` is a word of an inference vector, its first, its last; `ticket` is its ticket.
+    normed, first, last : Out(1)
+        `load` is a word of a vector whose norm is wanted (inference, or a dense read), its first, its last; `ticket`
+        is its ticket.
     chosen : Out(1)
         One more inference vector.
     note : Out(note_layout)
@@ -129,7 +131,7 @@ class Loader(wiring.Component):
             "finished": In(1),
             "idle": Out(1),
             "load": Out(Load(g)),
-            "inference": Out(1),
+            "normed": Out(1),
             "first": Out(1),
             "last": Out(1),
             "ticket": Out(TICKET_BITS),
@@ -155,10 +157,12 @@ class Loader(wiring.Component):
         left = Signal(range(2048), reset_less=True)
         address = Signal(ceil_log2(g.net_words), reset_less=True)
         first_fold, last_fold = Signal(reset_less=True), Signal()
-        m.d.comb += last_fold.eq(verify | (left <= g.lane_words))
+        one_row = Signal()
+        m.d.comb += [one_row.eq(verify & ~request.drive.dense), last_fold.eq(one_row | (left <= g.lane_words))]
 
         # A row that is still in the lanes from the verify read before is not loaded again.
         resident, resident_row = Signal(), Signal.like(request.row, reset_less=True)
+        resident_ticks = Signal.like(request.drive.ticks, reset_less=True)
         again = Signal(reset_less=True)
 
         tickets = Signal(range((1 << TICKET_BITS) + 1), init=1 << TICKET_BITS)
@@ -167,14 +171,19 @@ class Loader(wiring.Component):
 
         done_time = self._times(m, context, header, record)
         flits = Signal(flits_bits(g), reset_less=True)
+        ticks, verify_range = request.drive.ticks, Signal()
+        place = probe_place(request.row, dense=request.drive.dense, inference_range=request.drive.inference_range,
+                            negative=ticks < 0, idle=ticks == 0)
         m.d.comb += [
+            verify_range.eq(verify & ~request.drive.inference_range),
             self.note.ticket.eq(ticket),
             self.note.noise.tile.eq(record.tile),
             self.note.noise.purpose.eq(Mux(verify, request.purpose, Purpose.READ)),
-            self.note.noise.row.eq(Mux(verify, request.row, header.position)),
+            self.note.noise.row.eq(Mux(verify, place, header.position)),
             self.note.noise.event.eq(Mux(verify, request.event, header.event)),
-            self.note.adc.gain.eq(Mux(verify, self.verify_gain, record.adc_gain)),
-            self.note.adc.offset.eq(Mux(verify, self.verify_offset, record.adc_offset)),
+            self.note.adc.gain.eq(Mux(verify_range, self.verify_gain, record.adc_gain)),
+            self.note.adc.offset.eq(Mux(verify_range, self.verify_offset, record.adc_offset)),
+            self.note.adc.one_row.eq(one_row),
             self.note.output.route.eq(record.route),
             self.note.output.event.eq(header.event),
             self.note.output.time.eq(done_time),
@@ -226,17 +235,17 @@ class Loader(wiring.Component):
                     left.eq(divide_up(record.rows, g.transport)),
                     flits.eq(divide_up(record.columns, g.transport) + 1),
                 ]
-                with m.If(verify):
+                with m.If(one_row):
                     m.d.sync += [
                         left.eq(divide(request.row, g.transport)),
-                        again.eq(resident & (resident_row == request.row)),
+                        again.eq(resident & (resident_row == request.row) & (resident_ticks == ticks)),
                     ]
                 m.next = "Note"
 
             with m.State("Note"):
                 m.d.comb += self.note.valid.eq(1)
                 m.next = "Load"
-                with m.If(verify):
+                with m.If(one_row):
                     m.next = "Seek"
 
             with m.State("Seek"):  # the fold that holds the row
@@ -250,12 +259,13 @@ class Loader(wiring.Component):
             with m.State("Load"):
                 with m.If(~self.o.valid):
                     m.d.comb += loading.eq(1)
-                    m.d.sync += [group.eq(group + 1), resident.eq(verify), resident_row.eq(request.row)]
+                    m.d.sync += [group.eq(group + 1), resident.eq(one_row), resident_row.eq(request.row),
+                                 resident_ticks.eq(ticks)]
                     with m.If(group == g.lane_words - 1):
                         m.d.sync += [group.eq(0), settle.eq(self.settle)]
                         with m.If(last_fold):
                             m.d.comb += self.release.eq(~verify)
-                            with m.If(verify | (self.settle == 0)):
+                            with m.If(one_row | (self.settle == 0)):
                                 m.d.comb += announce.eq(1)
                                 m.d.sync += ticket.eq(ticket + 1)
                                 m.next = "Choose"
@@ -280,7 +290,7 @@ class Loader(wiring.Component):
 
             m.d.comb += self.idle.eq(fsm.ongoing("Choose") & (tickets == 1 << TICKET_BITS))
 
-        self._load(m, loading, ticket, verify, request, word, group, left, first_fold, last_fold)
+        self._load(m, loading, ticket, verify, request, record, word, group, left, first_fold, last_fold)
         return m
 
     def _in_turn(self, m, context):
@@ -321,23 +331,25 @@ class Loader(wiring.Component):
         ]
         return done
 
-    def _load(self, m, loading, ticket, verify, request, word, group, left, first_fold, last_fold):
-        """Follow the buffer's word, a clock after its address: zero past the last row, one-hot for a verify read."""
-        g = self.geometry
+    def _load(self, m, loading, ticket, verify, request, record, word, group, left, first_fold, last_fold):
+        """Follow the buffer's word, a clock after its address: zero past the last row, or what a read drives."""
+        g, drive = self.geometry, request.drive
         m.d.comb += self.address.eq(word + group)
         row_word = divide(request.row, g.transport)
         element = (request.row - row_word * g.transport)[:ceil_log2(g.transport)]
 
         read, now_group = Signal(), Signal.like(group, reset_less=True)
         zero, hot = Signal(reset_less=True), Signal(g.transport, reset_less=True)
-        inference, first, last = (Signal(name=f"is_{name}", reset_less=True) for name in ("inference", "first", "last"))
+        dense, driven, negative = Signal(), Signal(g.transport), Signal(g.transport)
+        normed, first, last = (Signal(name=f"is_{name}", reset_less=True) for name in ("normed", "first", "last"))
         at = Signal(TICKET_BITS, reset_less=True)
         m.d.sync += [
             read.eq(loading),
             now_group.eq(group),
-            zero.eq(verify | (group >= left)),
-            [hot[k].eq(verify & (group == left) & (element == k)) for k in range(g.transport)],
-            inference.eq(loading & ~verify),
+            zero.eq((verify & ~drive.dense) | (group >= left)),
+            [hot[k].eq(verify & ~drive.dense & (group == left) & (element == k)) for k in range(g.transport)],
+            dense.eq(verify & drive.dense),
+            normed.eq(loading & ~(verify & ~drive.dense)),
             first.eq(first_fold & (group == 0)),
             last.eq(last_fold & (group == g.lane_words - 1)),
             at.eq(ticket),
@@ -346,14 +358,18 @@ class Loader(wiring.Component):
         m.d.sync += [
             self.load.valid.eq(read),
             self.load.group.eq(now_group),
-            self.inference.eq(inference),
+            self.normed.eq(normed),
             self.first.eq(first),
             self.last.eq(last),
             self.ticket.eq(at),
         ]
         for k in range(g.transport):
+            row = self.address * g.transport + k
+            m.d.sync += [driven[k].eq(row < record.rows), negative[k].eq((row & request.row).xor())]
             with m.If(zero):
-                m.d.sync += self.load.word[k].eq(Mux(hot[k], ACTIVATION_MAX, 0))
+                m.d.sync += self.load.word[k].eq(Mux(hot[k], drive.ticks, 0))
+            with m.Elif(dense):
+                m.d.sync += self.load.word[k].eq(Mux(driven[k], Mux(negative[k], -drive.ticks, drive.ticks), 0))
             with m.Else():
                 m.d.sync += self.load.word[k].eq(self.word[k].as_signed())
 

@@ -112,7 +112,7 @@ class Tile(wiring.Component):
             engine.issue.eq(issuer.issue),
             engine.tag.eq(issuer.tag),
             engine.write.eq(self.net_write),
-            norm.valid.eq(loader.inference),
+            norm.valid.eq(loader.normed),
             norm.first.eq(loader.first),
             norm.last.eq(loader.last),
             norm.word.eq(loader.load.word),

@@ -8,7 +8,7 @@ state.
 The rules are those of `sim/write_verify.py`. Cost on ECP5: one multiplier, three block RAMs at 64 columns.
 """
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed, unsigned
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import data, enum, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -19,7 +19,7 @@ from rtl.context import context_layout, settings_layout
 from rtl.delay import Delay
 from rtl.device import SLOTS
 from rtl.fixed import round_shift, saturate
-from rtl.params import EngineRegion, Geometry, Purpose
+from rtl.params import ACTIVATION_MAX, EngineRegion, Geometry, Purpose
 from rtl.params.formats import G16_BITS, G16_MAX
 from rtl.params.registers import register as described
 from rtl.pipeline import register
@@ -48,7 +48,7 @@ class _Pass(enum.Enum, shape=3):
     MINOR = 3
     """First pulse of the minor pair."""
     TOTAL = 4
-    """Add |sum| of a probed row to the totals."""
+    """Add the sum of a probe to the totals."""
 
 
 _plan_layout = data.StructLayout({"expected": signed(_TARGET_BITS), "amplitude": G16_BITS, "negative": 1})
@@ -138,7 +138,7 @@ class WriteVerify(wiring.Component):
                                    self.access.column))
         ports = {}
         for name, shape in (("target", signed(_TARGET_BITS)), ("plan", _plan_layout), ("tally", _tally_layout),
-                            ("total", unsigned(32))):
+                            ("total", signed(32))):
             memory = Memory(shape=shape, depth=self.geometry.columns, init=[])
             m.submodules[f"{name}s"] = memory
             ports[name] = memory.write_port(), memory.read_port()
@@ -250,6 +250,9 @@ class WriteVerify(wiring.Component):
             request.payload.purpose.eq(Mux(self.probing, Purpose.PROBE, Purpose.VERIFY)),
             request.payload.event.eq(Mux(self.probing, Cat(self._repeat, settings.age, settings.epoch),
                                          Cat(verify, Const(0, 12), settings.epoch))),
+            request.payload.drive.ticks.eq(Mux(self.probing, settings.probe_ticks, ACTIVATION_MAX)),
+            Cat(request.payload.drive.dense, request.payload.drive.inference_range).eq(
+                Mux(self.probing, settings.probe_mode, 0)),
         ]
 
     def _collect(self, m):
@@ -286,8 +289,7 @@ class WriteVerify(wiring.Component):
         plan_2, tally_2 = (Signal(shape, name=name, reset_less=True) for shape, name in
                            ((_plan_layout, "plan_2"), (_tally_layout, "tally_2")))
         m.d.sync += [plan_2.eq(plan), tally_2.eq(tally)]
-        size = Mux(tally.sum < 0, -tally.sum, tally.sum)
-        total_2 = register(m, (Mux(self._first_row, 0, self._total_read.data) + size)[:32], "total_2")
+        total_2 = register(m, (Mux(self._first_row, 0, self._total_read.data) + tally.sum)[:32], "total_2")
         m.d.comb += [
             self._total_write.addr.eq(columns[2]), self._total_write.data.eq(total_2),
             self._total_write.en.eq(valid_2 & (kind == _Pass.TOTAL)),

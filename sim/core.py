@@ -86,3 +86,7 @@ class Core:
     def program_rows(self, context: int, rows: Ints, targets: Ints) -> Ints:
         """Return the OUTCOMES (len(rows), columns) of write-verifying `rows` to `targets` (g16), one after another."""
         return np.asarray(self.programming.program_rows(context, rows, targets))
+
+    def probe_rows(self, context: int, rows: Ints, count: int) -> Ints:
+        """Return the sums of codes (len(rows), columns) of a PROBE of `count` rows from each of `rows` on."""
+        return np.asarray(self.programming.probe_rows(context, rows, count))

@@ -12,6 +12,7 @@ from rtl.params import EngineOperation, EngineRegion, Geometry, Purpose, Table
 from rtl.params.registers import register
 from sim.array import Array
 from sim.fixed import Ints
+from sim.tile import Drive
 from sim.write_verify import WriteVerify
 
 __all__ = ["Programming", "TilePort"]
@@ -22,8 +23,8 @@ _PROBE_ROWS = 64  # at a time, to keep the arrays of a probe small
 class TilePort(Protocol):
     """What programming needs of the tiles of its engine."""
 
-    def read_rows(self, context: int, rows: Ints, purpose: Purpose, events: Ints) -> Ints:
-        """Return the codes (len(rows), columns) of one verify read for each entry of `rows` and `events`."""
+    def read_rows(self, context: int, rows: Ints, purpose: Purpose, events: Ints, drive: Drive) -> Ints:
+        """Return the codes (len(rows), columns) of one read for each entry of `rows` and `events`."""
 
     def set_nets(self, context: int, nets: Ints) -> None:
         """Take the nets (rows, columns) of a context."""
@@ -106,7 +107,7 @@ class Programming:
                 columns = self.records[context]["columns"]
                 self.program_rows(context, np.array([self.settings["row"]]), self.targets[None, :columns])
             case EngineOperation.PROBE:
-                self.probe(context)
+                self.probe_rows(context, np.array([self.settings["row"]]), self.settings["row_count"])
             case EngineOperation.AGE:
                 self.age(context)
 
@@ -142,20 +143,23 @@ class Programming:
         nets[rows] = self.array.nets(record, rows)
         self.tiles.set_nets(context, nets)
 
-    def probe(self, context: int) -> Ints:
-        """Return the sums over rows of |sum of codes|, (columns,), as OUTCOMES then holds them."""
-        first, count = self.settings["row"], self.settings["row_count"]
+    def probe_rows(self, context: int, rows: Ints, count: int) -> Ints:
+        """Return the sums of codes (len(rows), columns) of a PROBE of `count` rows from each of `rows` on.
+
+        Registers end as after the last of them.
+        """
         columns = self.records[context]["columns"]
         self._probed = True
-        if count:
-            self._totals[:columns] = 0
-        for start in range(first, first + count, _PROBE_ROWS):
-            rows = np.arange(start, min(start + _PROBE_ROWS, first + count))
-            sums = self.controller.probe(self.settings, rows,
-                                         lambda *request: self.tiles.read_rows(context, *request))
-            self._totals[:columns] += np.abs(sums).sum(axis=0)
-            self._outcomes[:columns] = (sums[-1] & 0xFFFF) << 16 | self._outcomes[:columns] & 0xFFFF
-        return self._totals[:columns].copy()
+        if not count or not len(rows):
+            return np.zeros((len(rows), columns), np.int64)
+        every = np.add.outer(rows, np.arange(count)).ravel()
+        sums = np.concatenate([
+            self.controller.probe(self.settings, part, lambda *request: self.tiles.read_rows(context, *request))
+            for part in np.split(every, range(_PROBE_ROWS, len(every), _PROBE_ROWS))])
+        totals: Ints = sums.reshape(len(rows), count, columns).sum(axis=1)
+        self._totals[:columns] = totals[-1]
+        self._outcomes[:columns] = (sums[-1] & 0xFFFF) << 16 | self._outcomes[:columns] & 0xFFFF
+        return totals
 
     def age(self, context: int) -> None:
         """Recompute nets and column noise constants of a context at the age in the registers."""

@@ -1,10 +1,10 @@
 """The tiles of one engine, a batch of vectors at a time. Numbers as in `rtl/tile.py`."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from rtl.params import ACTIVATION_MAX, FlitKind, Geometry, Purpose, hash_counter, hash_key
+from rtl.params import ACTIVATION_MAX, FlitKind, Geometry, Purpose, hash_counter, hash_key, probe_place
 from rtl.params.formats import NORM_FRACTION
 from rtl.params.registers import COLUMN_STRIDE, EngineRegion, fields
 from sim.adc import convert, noise_charge, norm
@@ -16,6 +16,30 @@ from sim.message import Message
 
 _VERIFY_NORM = ACTIVATION_MAX << NORM_FRACTION
 _INPUT_VALID = 1 << 6
+
+
+class Drive(NamedTuple):
+    """What a read drives, and its range; numbers as in `rtl/read.py`."""
+
+    ticks: int = ACTIVATION_MAX
+    dense: bool = False
+    inference_range: bool = False
+
+    def place(self, rows: Ints) -> Ints:
+        """Return the row coordinate of the noise of reads that ask for `rows`."""
+        place: Ints = probe_place(rows, dense=int(self.dense), inference_range=int(self.inference_range),
+                                  negative=int(self.ticks < 0), idle=int(self.ticks == 0))
+        return place
+
+
+VERIFY = Drive()
+"""One row at full pulse, in the verify range."""
+
+
+def walsh(patterns: Ints, rows: int) -> Ints:
+    """Return the signs (len(patterns), rows) of dense reads: -1 where row & pattern has odd parity."""
+    odd = np.bitwise_count(np.asarray(patterns, np.int64)[:, None] & np.arange(rows)) & 1
+    return 1 - 2 * odd.astype(np.int64)
 
 
 class Tiles:
@@ -89,7 +113,7 @@ class Tiles:
             raise ValueError(f"context {context} takes {used} activations, not {message.elements.shape[1]}")
         x = message.elements[:, :record["rows"]]
 
-        span = slice(record["column_base"], record["column_base"] + record["columns"])
+        span = self._span(record)
         charge = weights.charges(x)
         noise = self.constants["noise"][span]
         if noise.any():
@@ -107,17 +131,30 @@ class Tiles:
                         times=self._times(context, message.times, record["latency"]),
                         elements=np.pad(partial, ((0, 0), (0, pad))) if pad else partial)]
 
-    def read_rows(self, context: int, rows: Any, purpose: Purpose, events: Any) -> Ints:
-        """Return the codes (len(rows), columns) of verify reads of `rows`, driven one-hot, with their `events`."""
+    def read_rows(self, context: int, rows: Any, purpose: Purpose, events: Any, drive: Drive = VERIFY) -> Ints:
+        """Return the codes (len(rows), columns) of reads of `rows` with their `events`, driven as `drive` says."""
         record, weights = self._context(context)
         rows, events = np.broadcast_arrays(np.asarray(rows, np.int64), np.asarray(events, np.int64))
-        charge = ACTIVATION_MAX * weights.nets[rows]
-        if self.settings["verify_noise"]:
-            xi = self._samples(record, purpose, rows, events)
-            charge += noise_charge(self.settings["verify_noise"], _VERIFY_NORM, xi)
-        code, _ = convert(charge, self.settings["verify_gain"], self.settings["verify_offset"], self.geometry.code_max)
+        noise, size = np.asarray(self.settings["verify_noise"]), np.asarray(_VERIFY_NORM)
+        if drive.dense:
+            x = drive.ticks * walsh(rows, record["rows"])
+            charge = weights.charges(x)
+            noise, size = self.constants["noise"][self._span(record)], norm(x)[:, None]
+            self.counters["row_ticks"] += int(np.abs(x).sum())
+        else:
+            charge = drive.ticks * weights.nets[rows]
+        if noise.any():
+            charge += noise_charge(noise, size, self._samples(record, purpose, drive.place(rows), events))
+        gain, offset = ((record["adc_gain"], record["adc_offset"]) if drive.inference_range else
+                        (self.settings["verify_gain"], self.settings["verify_offset"]))
+        code, _ = convert(charge, gain, offset, self.geometry.code_max)
         self.counters["verify_conversions"] += code.size
         return code
+
+    @staticmethod
+    def _span(record: dict[str, int]) -> slice:
+        """Return where the column constants of a context are."""
+        return slice(record["column_base"], record["column_base"] + record["columns"])
 
     def _context(self, context: int) -> tuple[dict[str, int], Weights]:
         """Return record and nets; nets are zero until they are set."""

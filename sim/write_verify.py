@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from rtl.params import Geometry, Purpose
 from rtl.params.formats import EPOCH_SHIFT, G16_MAX, ITERATION_SHIFT
 from sim.fixed import Ints, round_shift
+from sim.tile import VERIFY, Drive
 
 __all__ = ["ERROR_MAX", "MAX_AVERAGES", "MINOR", "Tally", "WriteVerify"]
 
@@ -24,8 +25,8 @@ ERROR_MAX = (1 << 18) - 1
 """Larger errors, and the one larger magnitude of a target, count as this."""
 
 Words = Mapping[str, int]
-Read = Callable[[Ints, Purpose, Ints], Ints]
-"""(rows, purpose, events) -> codes (len(rows), columns), a read for each entry of `rows`."""
+Read = Callable[[Ints, Purpose, Ints, Drive], Ints]
+"""(rows, purpose, events, drive) -> codes (len(rows), columns), a read for each entry of `rows`."""
 
 Pulse = Callable[[Ints, NDArray[np.bool_], Ints, int], None]
 """(rows, mask (len(rows), columns, devices), amplitude (len(rows), columns), iteration)."""
@@ -83,8 +84,10 @@ class WriteVerify:
         return Tally(loop.sums, loop.pulses, loop.converged)
 
     def probe(self, settings: Words, rows: Ints, read: Read) -> Ints:
-        """Return the sums of codes (len(rows), columns) of rows read at the present age."""
-        return self._read(settings, rows, read, Purpose.PROBE, settings["age"])
+        """Return the sums of codes (len(rows), columns) of rows read at the present age, driven as registers say."""
+        mode = settings["probe_mode"]
+        drive = Drive(settings["probe_ticks"], dense=bool(mode & 1), inference_range=bool(mode & 2))
+        return self._read(settings, rows, read, Purpose.PROBE, settings["age"], drive)
 
     def _minor(self, settings: Words, loop: _Loop, pulse: Pulse, read: Read) -> None:
         """Correct with the second pair what the first one left."""
@@ -123,10 +126,10 @@ class WriteVerify:
         pulse(loop.rows[which], devices, amplitude, iteration)
 
     @staticmethod
-    def _read(settings: Words, rows: Ints, read: Read, purpose: Purpose, iteration: int) -> Ints:
+    def _read(settings: Words, rows: Ints, read: Read, purpose: Purpose, iteration: int, drive: Drive = VERIFY) -> Ints:
         """Return the sums of `averages` reads of each row, (len(rows), columns)."""
         averages = min(max(settings["averages"], 1), MAX_AVERAGES)
         first = (settings["epoch"] << EPOCH_SHIFT | iteration << ITERATION_SHIFT) & 0xFFFFFFFF
         events = np.repeat(first + np.arange(averages), len(rows))
-        codes = read(np.tile(rows, averages), purpose, events)
+        codes = read(np.tile(rows, averages), purpose, events, drive)
         return codes.reshape(averages, len(rows), -1).sum(axis=0)

@@ -20,6 +20,7 @@ from rtl.params.formats import (
     gaussian_table,
     hash_counter,
     hash_key,
+    probe_place,
 )
 from rtl.params.geometry import PRESETS, Geometry, preset
 from rtl.params.program import INSTRUCTION_FIELDS, Destination, Instruction, Mode, Operation, Post, Reduce
@@ -78,4 +79,5 @@ __all__ = [
     "hash_counter",
     "hash_key",
     "preset",
+    "probe_place",
 ]

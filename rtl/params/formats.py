@@ -104,7 +104,8 @@ class Purpose(enum.IntEnum):
     FLICKER = 5
     """1/f noise of one age: (row, column, device), event = epoch, age."""
     PROBE = 6
-    """White noise of a compensation probe: (row, column), event = epoch, age, repeat."""
+    """White noise of a compensation probe: (probe, column), event = epoch, age, repeat. What is driven is part of the
+    first coordinate (`probe_place`), so that different probes have different noise."""
 
 
 ROW_SHIFT, COLUMN_SHIFT, DEVICE_SHIFT = 18, 4, 0
@@ -126,6 +127,15 @@ def hash_key(seed: int, purpose: int, chip: int, tile: int) -> tuple[int, int]:
 def hash_counter(row: Any, column: Any, device: Any = 0) -> Any:
     """Return the first counter word; the second is the event. Works on integers and on numpy arrays."""
     return row << ROW_SHIFT | column << COLUMN_SHIFT | device << DEVICE_SHIFT
+
+
+PLACE_BITS = 14
+"""Row coordinate of the noise of a read: the row, the place of a probe, or the position of a message."""
+
+
+def probe_place(row: Any, *, dense: Any, inference_range: Any, negative: Any, idle: Any) -> Any:
+    """Return the row coordinate of the noise of a probe: the row, and what else tells probes apart."""
+    return row | dense << 10 | inference_range << 11 | negative << 12 | idle << 13
 
 
 @functools.cache

@@ -81,7 +81,7 @@ class EngineOperation(enum.IntEnum):
     PROGRAM = 1
     """Write-verify one row of a context to TARGETS; OUTCOMES tells how each column ended."""
     PROBE = 2
-    """Read rows one-hot in the verify range; OUTCOMES holds each column's sum of |code sum| over them."""
+    """Read rows as `probe_ticks` and `probe_mode` say; OUTCOMES holds each column's sum of codes, over all of them."""
     AGE = 3
     """Recompute present conductances, nets and column noise constants of a context from its states."""
 
@@ -125,6 +125,9 @@ _ENGINE_REGISTERS = (
     ("main_step", 16, "rw", "g16 of amplitude per count of error, main pair, 8 fraction bits"),
     ("minor_step", 16, "rw", "the same for the minor pair"),
     ("main_scale", 16, "rw", "g16 of first amplitude per g16 of target, main pair, 15 fraction bits (1/F)"),
+    ("probe_ticks", 8, "rw", "signed pulse of the rows that PROBE drives, -127 to 127 ticks; 0 drives none"),
+    ("probe_mode", 2, "rw", "of PROBE: bit 0 (dense) drives every row r, with its sign changed where r & the row asked "
+     "for has odd parity (a Walsh function), not that row alone; bit 1 reads in the inference range"),
 )
 
 _CONTEXT_FIELDS = (
@@ -147,7 +150,7 @@ _COLUMN_FIELDS = (
 )
 
 _ENGINE_COUNTERS = (
-    ("vectors", "inference reads"), ("row_ticks", "ticks of all row pulses of inference reads"),
+    ("vectors", "inference reads"), ("row_ticks", "ticks of all row pulses of inference reads and dense probes"),
     ("conversions", "ADC conversions of inference reads"), ("clips", "of these, clipped"),
     ("verify_conversions", "ADC conversions of verify and probe reads"), ("pulses", "programming pulses"),
     ("aged", "devices whose present conductance was recomputed"), ("busy", "clock cycles a column was issued (board)"),
@@ -166,7 +169,7 @@ _PORT_COUNTERS = (
 
 def _registers() -> tuple[Register, ...]:
     port, engine, digital = PortRegion, EngineRegion, DigitalRegion
-    out = [Register("engine", engine.REGISTERS, n, k, b, a, t, signed=n == "verify_offset")
+    out = [Register("engine", engine.REGISTERS, n, k, b, a, t, signed=n in ("verify_offset", "probe_ticks"))
            for k, (n, b, a, t) in enumerate(_ENGINE_REGISTERS)]
     out += [Register("engine", engine.CONTEXTS, n, k, b, "rw", t, signed=n == "adc_offset")
             for k, (n, b, t) in enumerate(_CONTEXT_FIELDS)]
@@ -177,7 +180,7 @@ def _registers() -> tuple[Register, ...]:
         Register("engine", engine.TARGETS, "target", 0, 19, "rw", "column -> net target, g16, signed", signed=True),
         Register("engine", engine.OUTCOMES, "outcome", 0, 32, "r",
                  "column -> after PROGRAM: sum of codes (signed 16) << 16 | pulses (8) << 8 | converged (1); "
-                 "after PROBE: sum of |code sums| (32)"),
+                 "after PROBE: sum of codes (signed 32)"),
         Register("engine", engine.STATES, "state", 0, 32, "rw",
                  "cell * pairs + pair -> G- << 16 | G+ (emulation only: write-verify never uses it)"),
         Register("engine", engine.INPUTS, "input", 0, 7, "rw",

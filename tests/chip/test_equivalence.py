@@ -121,7 +121,7 @@ def test_two_steps_of_age_are_one(open_device):
             fresh = device.read_back()
             for seconds in ages:
                 device.age(seconds)
-            gains = device.compensate()
+            gains = device.compensate().gains
             outputs, _ = device.infer_codes(x)
             assert all((a == b).all() for a, b in zip(fresh, device.read_back(), strict=True)), "ageing wrote states"
             return gains, outputs

@@ -72,7 +72,7 @@ def run(device):
     programmed = device.program(technology("pcm"))
     found = [*programmed.sums, *programmed.pulses, *programmed.converged, *device.infer_codes(images(SIZES, 2, 6))]
     device.age(86400.0)
-    found += [np.array(device.compensate())]
+    found += [np.array(device.compensate().gains)]
     found += [*device.infer_codes(images(SIZES, 3, 6)), *device.partial_sums(images(SIZES, 4, 2))]
     return [*found, *device.read_back(), np.array(list(device.counters().values()))]
 

@@ -10,6 +10,7 @@ from rtl.read import ReadRequest
 from sim.fixed import round_shift
 from sim.gauss import gaussian_hash
 from sim.programming import Programming as Model
+from sim.tile import VERIFY, Drive
 
 TARGET_LIMIT = (1 << 18) - 1
 
@@ -26,16 +27,16 @@ class Tiles:
     def set_nets(self, context, nets):
         self.nets[context] = np.array(nets)
 
-    def read_rows(self, context, rows, purpose, events):
+    def read_rows(self, context, rows, purpose, events, drive=VERIFY):
         record = self.records[context]
         nets = self.nets.get(context)
         if nets is None:
             nets = np.zeros((record["rows"], record["columns"]), np.int64)
         self.reads += len(rows)
         key = hash_key(self.settings["seed"], purpose, self.settings["chip"], record["tile"])
-        counter = hash_counter(np.asarray(rows)[:, None], np.arange(record["columns"]))
+        counter = hash_counter(drive.place(np.asarray(rows))[:, None], np.arange(record["columns"]))
         xi = gaussian_hash(*key, counter, np.asarray(events)[:, None])
-        charge = 127 * nets[rows] + round_shift(self.settings["verify_noise"] * xi, 18)
+        charge = drive.ticks * (1 + drive.dense) * nets[rows] + round_shift(self.settings["verify_noise"] * xi, 18)
         code = round_shift(charge * self.settings["verify_gain"] + self.settings["verify_offset"], 24)
         return np.clip(code, -self.geometry.code_max, self.geometry.code_max)
 
@@ -54,6 +55,7 @@ def random_setup(rng, geometry):
         "window": int(rng.integers(1, 12)), "iterations": int(rng.integers(0, 9)),
         "counts_per_g": round(counts * 65536), "main_step": min(65535, round(128 / counts / geometry.significance)),
         "minor_step": min(65535, round(128 / counts)), "main_scale": round(32768 / geometry.significance),
+        "probe_ticks": 127, "probe_mode": 0,
     }
     records, state_base, net_base, column_base = [], int(rng.integers(5)), 0, int(rng.integers(5))
     for _ in range(2):
@@ -168,7 +170,9 @@ class Bench:
             if self.codes is None:
                 self.tiles.set_nets(context, self.nets(context))
                 codes = self.tiles.read_rows(context, np.array([row]), Purpose(asked.purpose),
-                                             np.array([asked.event]))[0]
+                                             np.array([asked.event]), Drive(
+                                                 asked.drive.ticks, dense=bool(asked.drive.dense),
+                                                 inference_range=bool(asked.drive.inference_range)))[0]
             else:
                 codes = self.codes(row, asked.purpose, asked.event)
             for column, code in enumerate(codes):
@@ -211,7 +215,7 @@ def make(geometry, settings, records, codes=None):
     """Gateware and model of the same settings, records and tiles."""
     model = Model(geometry, settings=settings, records=records, tiles=Tiles(geometry, settings, records))
     if codes is not None:
-        model.tiles.read_rows = lambda context, rows, purpose, events: np.array(
+        model.tiles.read_rows = lambda context, rows, purpose, events, drive: np.array(
             [codes(row, purpose, event) for row, event in zip(rows, events, strict=True)])
     return Bench(geometry, settings, records, codes=codes), model
 
@@ -259,7 +263,8 @@ def test_operations_equal_model(name, case, changes):
             await bench.operate(ctx, EngineOperation.AGE)
             model.write(EngineRegion.REGISTERS, 0, EngineOperation.AGE)
             count = int(rng.integers(0, record["rows"] + 1))
-            await bench.set(ctx, row=record["rows"] - count, row_count=count)
+            await bench.set(ctx, row=record["rows"] - count, row_count=count, probe_ticks=100 - 40 * (case + context),
+                            probe_mode=(case + 3 * context) % 4)
             await bench.operate(ctx, EngineOperation.PROBE)
             model.write(EngineRegion.REGISTERS, 0, EngineOperation.PROBE)
             await compare(bench, ctx, model, contexts=range(context + 1))

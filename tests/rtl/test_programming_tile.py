@@ -47,7 +47,8 @@ def test_loop_through_the_tile_equals_model(name):
     geometry, device = preset(name), technology("pcm")
     rows, columns = geometry.rows - 1, 5
     tiles = Tiles(geometry)
-    tiles.records[0].update(tile=3, rows=rows, columns=columns, net_base=4, state_base=7, column_base=2)
+    tiles.records[0].update(tile=3, rows=rows, columns=columns, net_base=4, state_base=7, column_base=2,
+                            adc_gain=3 * 10**5, adc_offset=-(7 << 23))
     tiles.settings.update(seed=77, chip=1, epoch=2, noise_gain=noise_gain(device, geometry, rows * 4))
     tiles.settings.update(verify_settings(device, geometry))
     tiles.settings.update(iterations=6, averages=2, window=3, row=rows - 1)
@@ -79,8 +80,11 @@ def test_loop_through_the_tile_equals_model(name):
                 await write(ctx, EngineRegion.TABLES, table << 8 | index, values[index])
         for column, target in enumerate(targets):
             await write(ctx, EngineRegion.TARGETS, column, target)
+        probes = [(EngineOperation.PROBE, {"row": row, "row_count": 3, "probe_ticks": ticks, "probe_mode": mode})
+                  for row, ticks, mode in ((rows - 3, 127, 0), (0, 0, 0), (rows - 3, -90, 0), (1, 20, 1), (1, -20, 1),
+                                           (2, 127, 3), (0, 5, 2))]
         for operation, changes in ((EngineOperation.PROGRAM, {}), (EngineOperation.AGE, {"age": 9, "log_time": 40_000}),
-                                   (EngineOperation.PROBE, {"row": rows - 3, "row_count": 3})):
+                                   *probes):
             tiles.settings.update(changes)
             for name, value in changes.items():
                 ctx.set(dut.settings[name], value)
@@ -90,7 +94,8 @@ def test_loop_through_the_tile_equals_model(name):
                 assert seen == model.read(EngineRegion.OUTCOMES, column)
         for offset in range((7 + rows * columns) * geometry.pairs):
             assert await access(ctx, EngineRegion.STATES, offset) == model.read(EngineRegion.STATES, offset)
-        assert ctx.get(dut.tile.counters.verify_conversions) == tiles.counters["verify_conversions"]
+        for counter in ("verify_conversions", "row_ticks"):
+            assert ctx.get(dut.tile.counters[counter]) == tiles.counters[counter] > 0
 
     simulator = Simulator(dut)
     simulator.add_clock(1e-6)

@@ -11,7 +11,7 @@ from rtl.params import FlitKind, Geometry, Purpose, preset
 from rtl.params.registers import COLUMN_STRIDE, EngineRegion
 from rtl.tile import Tile
 from sim.message import Message
-from sim.tile import Tiles
+from sim.tile import VERIFY, Drive, Tiles
 from tests.rtl.flits import access, always, as_flit, message, often, put, seldom
 
 SETTINGS = {"seed": 0xC0FFEE11, "chip": 5, "verify_noise": 3000, "verify_gain": 60000, "verify_offset": -123456}
@@ -247,10 +247,10 @@ class Verifier:
                     self.codes.append(codes)
                     codes = []
 
-    async def read(self, ctx, requests: list[tuple[int, int, Purpose, int]], *, overlap: bool):
+    async def read(self, ctx, requests: list[tuple[int, int, Purpose, int, Drive]], *, overlap: bool):
         start = len(self.codes)
-        for number, (context, row, purpose, event) in enumerate(requests):
-            item = {"context": context, "row": row, "purpose": purpose, "event": event}
+        for number, (context, row, purpose, event, drive) in enumerate(requests):
+            item = {"context": context, "row": row, "purpose": purpose, "event": event, "drive": drive._asdict()}
             await put(ctx, self.bench.dut.read.request, [item])
             while not overlap and len(self.codes) <= start + number:
                 await ctx.tick()
@@ -258,9 +258,14 @@ class Verifier:
             await ctx.tick()
 
     def check(self, requests):
-        expected = [self.bench.model.read_rows(context, [row], purpose, [event])[0].tolist()
-                    for context, row, purpose, event in requests]
+        expected = [self.bench.model.read_rows(context, [row], purpose, [event], drive)[0].tolist()
+                    for context, row, purpose, event, drive in requests]
         assert self.codes == expected
+
+
+def drives(rng, count: int) -> list[Drive]:
+    """Every kind of drive in turn, with random pulses."""
+    return [Drive(int(rng.integers(-127, 128)), dense=bool(k & 1), inference_range=bool(k & 2)) for k in range(count)]
 
 
 @pytest.mark.parametrize("overlap", [False, True])
@@ -273,7 +278,11 @@ def test_verify_reads_between_held_inference(case, overlap):
     first, second = ([bench.batch(context, count) for context in range(len(shapes))] for count in (3, 1))
     requests = [(int(c), int(bench.rng.integers(shapes[c][0])), bench.dice.choice([Purpose.VERIFY, Purpose.PROBE]),
                  int(bench.rng.integers(2**32))) for c in bench.rng.integers(0, len(shapes), 12)]
-    requests += [(0, row, Purpose.VERIFY, event) for row in (2, 2, 2, shapes[0][0] - 1) for event in (5, 6)]
+    requests = [(*request, drive) for request, drive in zip(requests, drives(bench.rng, len(requests)), strict=True)]
+    requests += [(0, row, Purpose.VERIFY, event, VERIFY) for row in (2, 2, 2, shapes[0][0] - 1) for event in (5, 6)]
+    # The same row stays in the lanes, but not if its pulse is another one, or if all rows were driven meanwhile.
+    requests += [(0, 2, Purpose.PROBE, 7, drive) for drive in (
+        Drive(127), Drive(126), Drive(-126), Drive(0), Drive(126, dense=True), Drive(126), Drive(126, dense=True))]
     again = requests[-1:] + requests[:3]  # the row that was in place before other vectors were
     counters = {}
 
@@ -304,12 +313,36 @@ def test_verify_reads_between_held_inference(case, overlap):
     bench.check_counters(counters)
 
 
+@pytest.mark.parametrize("lanes", [4, 8, 16])
+def test_dense_reads_do_not_depend_on_lanes(lanes):
+    """Many dense reads without a pause, whatever the folds; rows past the tile's are not driven."""
+    g = preset("tiny").replace(rows=16, columns=9, lanes=lanes, net_words=128)
+    bench = Bench(g, [(16, 9), (13, 5)], seed=31)
+    verifier = Verifier(bench)
+    requests = [(k % 2, 3 * k, Purpose.PROBE, 500 + k, Drive(9 - k, dense=True, inference_range=k > 9))
+                for k in range(18)]
+
+    async def scenario(ctx):
+        for lane in range(13 % lanes, lanes):  # what another tile has left behind the second one's rows
+            for column in range(5):
+                ctx.set(bench.dut.net_write, {
+                    "valid": 1, "lane": lane, "net": 200,
+                    "address": bench.model.records[1]["net_base"] + 13 // lanes * 5 + column})
+                await ctx.tick()
+        ctx.set(bench.dut.net_write.valid, 0)
+        await verifier.read(ctx, requests, overlap=True)
+
+    bench.run(scenario, watch=verifier.watch)
+    verifier.check(requests)
+    assert len({tuple(codes) for codes in verifier.codes}) > 12
+
+
 def test_more_short_reads_than_tickets():
     """Reads of four columns come so fast that only the tickets hold them back."""
     g = preset("tiny").replace(rows=128, lanes=128, columns=4, contexts=1, net_words=16)
     bench = Bench(g, [(128, 4)], seed=30)
     verifier = Verifier(bench)
-    requests = [(0, 77, (Purpose.VERIFY, Purpose.PROBE)[k % 2], 1000 + k) for k in range(24)]
+    requests = [(0, 77, (Purpose.VERIFY, Purpose.PROBE)[k % 2], 1000 + k, VERIFY) for k in range(24)]
     batch = bench.batch(0, 2)
 
     async def scenario(ctx):
@@ -330,7 +363,7 @@ def test_verify_read_takes_columns_and_a_fixed_time():
     async def scenario(ctx):
         for row in (70, 70, 3):
             clock = bench.clock
-            await verifier.read(ctx, [(0, row, Purpose.VERIFY, 1)], overlap=False)
+            await verifier.read(ctx, [(0, row, Purpose.VERIFY, 1, VERIFY)], overlap=False)
             took.append(bench.clock - clock)
 
     bench.run(scenario, watch=verifier.watch)

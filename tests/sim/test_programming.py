@@ -176,12 +176,14 @@ def test_probe_measures_the_drift():
     device = technology("pcm")
     programming = build(device)
     programming.program_rows(0, np.arange(112), np.rint(gaussian_weights((112, 64)) * GMAX_G16).astype(np.int64))
-    programming.settings.update(row=0, row_count=112)
+    programming.settings.update(row=0, row_count=112, probe_ticks=127)
     totals = []
     for seconds in (0.0, 86_400.0):
         set_age(programming, device, seconds)
         programming.age(0)
         programming.write(EngineRegion.REGISTERS, 0, EngineOperation.PROBE)
-        totals.append(sum(programming.read(EngineRegion.OUTCOMES, column) for column in range(64)))
-    assert 0.6 < totals[1] / totals[0] < 0.75
+        totals.append([programming.read(EngineRegion.OUTCOMES, column) for column in range(64)])
+    totals = (np.array(totals) ^ 1 << 31) - (1 << 31)
+    assert (totals < 0).any(axis=1).all()
+    assert 0.6 < (totals[1] * totals[0]).sum() / (totals[0] ** 2).sum() < 0.75
     assert len(programming.array.tables) == len(Table)

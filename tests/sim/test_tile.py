@@ -9,7 +9,7 @@ from rtl.params import FlitKind, Purpose, gaussian_table, hash_counter, hash_key
 from rtl.params.registers import EngineRegion
 from sim.hash import threefry2x32
 from sim.message import Message
-from sim.tile import Tiles
+from sim.tile import Drive, Tiles
 
 
 def xi_of(key, counter, event) -> int:
@@ -115,6 +115,26 @@ def test_verify_reads(tiles):
                  for c in range(6)] for r, e in zip(rows.tolist(), events.tolist(), strict=True)]
     np.testing.assert_array_equal(codes, expected)
     assert tiles.counters["verify_conversions"] == 24
+
+
+def test_probes(tiles):
+    """One row with a pulse of its own, or all rows with the signs of a Walsh function, in either range."""
+    record, nets = tiles.records[1], tiles._weights[1].nets
+    record |= {"adc_gain": 21000, "adc_offset": 4 << 24}
+    tiles.constants["noise"][9:15] = [0, 300, 900, 1500, 60, 7]
+    key = hash_key(0x12345678, Purpose.PROBE, 3, 77)
+    for ticks, dense, inference in ((-31, False, False), (0, False, False), (0, False, True), (31, True, False),
+                                    (-31, True, True)):
+        place = 5 | dense << 10 | inference << 11 | (ticks < 0) << 12 | (ticks == 0) << 13
+        signs = [(-1) ** ((r & 5).bit_count()) for r in range(7)] if dense else [int(r == 5) for r in range(7)]
+        gain, offset = (21000, 4 << 24) if inference else (50000, -99)
+        norm = math.isqrt(7 * ticks * ticks << 8) if dense else 127 << 4
+        expected = [code_of(ticks * sum(s * int(net) for s, net in zip(signs, nets[:, c], strict=True)),
+                            int(tiles.constants["noise"][9 + c]) if dense else 5000, norm,
+                            xi_of(key, hash_counter(place, c), 8), gain, offset, 127)[0] for c in range(6)]
+        codes = tiles.read_rows(1, [5], Purpose.PROBE, [8], Drive(ticks, dense=dense, inference_range=inference))
+        assert codes.tolist() == [expected]
+    assert tiles.counters["row_ticks"] == 2 * 7 * 31
 
 
 def test_strays_and_wrong_lengths(tiles):
