@@ -8,7 +8,8 @@ from host.errors import BitlineError
 from sim.presets import PCM
 from sim.technology import Technology
 
-__all__ = ["GlobalDriftCompensation", "PCMLikeNoiseModel", "drift_analog_weights", "program_analog_weights"]
+__all__ = ["GlobalDriftCompensation", "PCMLikeNoiseModel", "PerColumnDriftCompensation", "drift_analog_weights",
+           "program_analog_weights"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +58,13 @@ class GlobalDriftCompensation:
     name: str = "global"
 
 
+@dataclasses.dataclass(frozen=True)
+class PerColumnDriftCompensation:
+    """One factor for each column: what `Device.compensate("column")` does."""
+
+    name: str = "column"
+
+
 def program_analog_weights(device: Device, noise_model: PCMLikeNoiseModel | Technology | None = None,
                            **options: Any) -> ProgramResult:
     """Write the placed network into the devices; see `Device.program`."""
@@ -67,8 +75,9 @@ def program_analog_weights(device: Device, noise_model: PCMLikeNoiseModel | Tech
     return device.program(kind, **options)
 
 
-def drift_analog_weights(device: Device, t_inference: float = 0.0,
-                         drift_compensation: GlobalDriftCompensation | None = None) -> None:
+def drift_analog_weights(
+        device: Device, t_inference: float = 0.0,
+        drift_compensation: GlobalDriftCompensation | PerColumnDriftCompensation | None = None) -> None:
     """Set the time since programming in seconds, and compensate if that is asked for; see `Device.age`."""
     device.age(t_inference)
     device.compensate("none" if drift_compensation is None else drift_compensation.name)

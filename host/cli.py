@@ -111,7 +111,7 @@ def run(
     technology: TechnologyOption = "pcm",
     programming: ProgrammingOption = "closed-loop",
     age: AgeOption = "fresh",
-    compensate: Annotated[str, typer.Option("--compensate", help="none or global.")] = "none",
+    compensate: Annotated[str, typer.Option("--compensate", help="none, global, column or adabs.")] = "none",
     images: ImagesOption = None,
     extrapolate: ExtrapolateOption = False,
     illustrative: IllustrativeOption = False,

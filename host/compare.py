@@ -25,10 +25,11 @@ def observe(device: Device, placement: Placement, technology: Technology, x: Any
     found: Observed = {
         "write-verify": [*programmed.sums, *programmed.pulses, *programmed.converged],
         "outputs": [outputs], "target time": [times], "device states": list(device.read_back()),
-        "compensation": [],
+        "nets": device.nets(), "compensation": [],
     }
     for seconds in ages:
         device.age(seconds, progress=progress)
+        found["nets"] += device.nets()
         device.compensate("global")
         found["compensation"] += device.column_constants()
         outputs, times = device.infer_codes(x, progress=progress)

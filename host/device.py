@@ -38,6 +38,7 @@ Progress = Callable[[str, int], Report]
 """Called with a label and a total when long work begins; returns what is told of each step."""
 
 _WINDOW = 2  # vectors in the mesh: one at work, one behind it; every endpoint has two slots
+_NET_TICKS = 32  # pulse that reads nets: with it the gain of every range is a whole number
 _ELEMENT_STRIDE = 16  # of a word of the digital unit's memory in the register map
 _RECORD = fields("engine", EngineRegion.CONTEXTS)
 _NOISE = register("engine", EngineRegion.COLUMNS, "noise").offset
@@ -437,7 +438,7 @@ class Device:
         placement = self._placed()
         self._programmed()
         meter = self._meter()
-        averages = self._averages()
+        averages = self._reading()["averages"]
         verify = [float(one.mean() / averages) for one in self._idle_sums()]
         pairs = [compensation.balanced(tile, self.geometry) for tile in placement.tiles]
         up, down = (self.probe([pair[k] for pair in pairs]) for k in range(2))
@@ -476,8 +477,15 @@ class Device:
 
     def probe(self, probings: list[Probing]) -> list[Ints]:
         """Probe each tile; return its sums of codes (probes, columns)."""
-        tiles = self._placed().tiles
+        reading = self._reading()
+        self._target_time += max(one.reads * reading["averages"] * tile.latency
+                                 for one, tile in zip(probings, self._placed().tiles, strict=True))
+        return self._probe(probings, reading)
+
+    def _probe(self, probings: list[Probing], reading: dict[str, int]) -> list[Ints]:
         found: dict[int, Ints] = {}
+        for unit in self._engines():
+            self._set(unit, **reading)
         for group in self._side_by_side():
             for tile in group:
                 one = probings[tile.number]
@@ -485,10 +493,7 @@ class Device:
             jobs = [Probe(tile.unit, tile.context, tile.columns, probings[tile.number].rows,
                           probings[tile.number].count) for tile in group]
             found |= {tile.number: sums for tile, sums in zip(group, self.backend.probe(jobs), strict=True)}
-        averages = self._averages()
-        self._target_time += max(one.reads * averages * tile.latency
-                                 for one, tile in zip(probings, tiles, strict=True))
-        return [found[tile.number] for tile in tiles]
+        return [found[tile.number] for tile in self._placed().tiles]
 
     def _weighted_sums(self) -> list[Floats]:
         """Return the weighted sums (columns,) of each tile now, the converters' offset taken off."""
@@ -501,8 +506,10 @@ class Device:
         probings = [compensation.idle(tile) for tile in self._placed().tiles]
         return [sums[0] / one.count for sums, one in zip(self.probe(probings), probings, strict=True)]
 
-    def _averages(self) -> int:
-        return verify_settings(self._programmed(), self.geometry)["averages"]
+    def _reading(self) -> dict[str, int]:
+        """Return the registers that a probe reads with: those of write-verify, whichever way programming went."""
+        settings = verify_settings(self._programmed(), self.geometry)
+        return {name: settings[name] for name in ("averages", "verify_gain", "verify_noise")}
 
     def _meter(self) -> Callable[[], Cost]:
         """Return what tells the cost since now."""
@@ -648,6 +655,28 @@ class Device:
             states = np.stack([words & 0xFFFF, words >> 16], axis=-1).reshape(tile.columns, tile.rows, 2 * pairs)
             out.append(states.transpose(1, 0, 2))
         return out
+
+    def nets(self) -> list[Ints]:
+        """Return the present nets (rows, columns) of each tile, exactly, as the engines multiply by them.
+
+        They come through the tiles' own read path with its read noise switched off, which only an emulated chip can do:
+        the sum over k < m of round(net / m + k / m) is net + m / 2 (Hermite), and with m large enough no code clips.
+        """
+        tiles, settings = self._placed().tiles, self._reading()
+        parts = 2
+        while self.geometry.net_max / parts + 2 > self.geometry.code_max:
+            parts *= 2
+        exact = {"averages": 1, "verify_noise": 0, "verify_gain": (1 << ADC_SHIFT) // (_NET_TICKS * parts)}
+        rows = [Probing(np.arange(tile.rows), _NET_TICKS) for tile in tiles]
+        found = [np.full((tile.rows, tile.columns), -parts // 2) for tile in tiles]
+        for k in range(parts):
+            for nets, codes in zip(found, self._probe(rows, exact | {"verify_offset": (k << ADC_SHIFT) // parts}),
+                                   strict=True):
+                nets += codes
+        for unit in self._engines():
+            self._set(unit, **settings)
+        self._write_verify_offsets()
+        return found
 
     def column_constants(self) -> list[Ints]:
         """Return the words (columns, 3) of each tile: scale and bias of the affine stage, noise constant; unsigned."""

@@ -8,6 +8,7 @@ import numpy as np
 
 from host.api import open_device
 from host.compare import compare
+from host.compensation import KINDS, Compensation
 from host.console import Screen
 from host.device import Device
 from host.errors import BitlineError
@@ -20,6 +21,10 @@ from sim.tables import window_counts
 from sim.technology import CLOSED_LOOP, WAYS, Technology
 
 __all__ = ["RunPlan", "run_network", "verify_devices"]
+
+
+STATISTICS = 200
+"""Most vectors of the calibration set from which `adabs` takes its statistics."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,8 +59,8 @@ class RunPlan:
 def run_network(plan: RunPlan, screen: Screen) -> dict[str, Any]:
     """Program a device, age it, stream the data through it; print and return what came out."""
     kind, data = plan.kind(), load_data(plan.data, images=plan.images)
-    if plan.compensate not in ("none", "global"):
-        raise BitlineError(f"--compensate {plan.compensate}: choose none or global")
+    if plan.compensate not in KINDS:
+        raise BitlineError(f"--compensate {plan.compensate}: choose {', '.join(KINDS)}")
     placement = place(plan.network, parse_url(plan.device).geometry, data.calibration)
     if data.x.shape[1] != placement.layers[0].inputs:
         raise BitlineError(f"{data.name} has {data.x.shape[1]} values a vector, "
@@ -66,12 +71,15 @@ def run_network(plan: RunPlan, screen: Screen) -> dict[str, Any]:
         device.configure(placement)
         with screen.stage("programming"):
             programmed = device.program(kind, how=plan.programming, progress=screen.progress)
+        calibration = data.calibration[:STATISTICS] if plan.compensate == "adabs" else None
+        if calibration is not None:
+            with screen.stage(f"statistics of {len(calibration)} vectors"):
+                device.take_statistics(calibration)
         if plan.age:
             with screen.stage(f"ageing to {age_name(plan.age)}"):
                 device.age(plan.age, progress=screen.progress)
-        if plan.compensate != "none":
-            with screen.stage("compensation"):
-                device.compensate(plan.compensate)
+        with screen.stage("compensation"):
+            compensated = device.compensate(plan.compensate, calibration=calibration)
         with screen.stage("inference"):
             values = _infer(device, data, screen)
     converged, pulses = programmed.converged_fraction, programmed.pulses_mean
@@ -84,6 +92,8 @@ def run_network(plan: RunPlan, screen: Screen) -> dict[str, Any]:
     screen.say(f"{values['images']} vectors at age {age_name(plan.age)}, compensation {plan.compensate}: "
                f"{values['images_per_second']:,.0f} a second"
                + (f", {values['target_time_ps'] / 1e6:.2f} us of the chip's own time" if values["images"] else ""))
+    if plan.compensate != "none":
+        screen.say(_told(compensated))
     if values["accuracy"] is not None:
         screen.say(f"accuracy: {values['accuracy']:.2%}")
     said = {"modelled": modelled(kind, device.geometry, plan.programming), "not_modelled": not_modelled(kind),
@@ -93,8 +103,17 @@ def run_network(plan: RunPlan, screen: Screen) -> dict[str, Any]:
     for mark in marks(kind, plan.age):
         screen.say(mark)
     return {"device": plan.device, "technology": plan.technology, "programming": plan.programming,
-            "age_seconds": plan.age, "compensate": plan.compensate, "marks": marks(kind, plan.age),
-            "write_verify": {"pulses_mean": pulses, "converged_fraction": converged}, **values, **said}
+            "age_seconds": plan.age, "compensate": plan.compensate, "compensation": compensated.as_dict(),
+            "marks": marks(kind, plan.age), "write_verify": {"pulses_mean": pulses, "converged_fraction": converged},
+            **values, **said}
+
+
+def _told(found: Compensation) -> str:
+    cost, gains = found.cost, found.gains
+    return (f"compensation {found.kind}: gains of the tiles {min(gains):.3f} to {max(gains):.3f}, "
+            f"{len(found.weak)} columns in the noise at their tile's; {cost.conversions:,} conversions, "
+            f"{cost.target_time_ps / 1e6:.1f} us of the chip's own time"
+            + (f", {cost.board_cycles:,} cycles of the board" if cost.board_cycles is not None else ""))
 
 
 def _infer(device: Device, data: Data, screen: Screen) -> dict[str, Any]:
