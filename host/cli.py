@@ -156,6 +156,22 @@ def verify(
 
 
 @command
+def compensation(
+    device: Annotated[str, typer.Argument(metavar="URL")] = "model:",
+    technology: TechnologyOption = "pcm",
+    probes: Annotated[str, typer.Option("--probes", help="one-hot or dense.")] = "one-hot",
+    seed: SeedOption = None,
+    json: JsonOption = None,
+) -> None:
+    """Compensate the demo's network at every age and in every way: gains of the tiles, errors of the layers, cost."""
+    from host.demo import MODEL
+    from host.gains import show_compensation
+
+    screen = Screen(json)
+    screen.result(show_compensation(device, str(MODEL), technology, probes, seed, screen))
+
+
+@command
 def devices(seed: SeedOption = None, json: JsonOption = None) -> None:
     """List what can be opened, and the geometries of chips."""
     del seed

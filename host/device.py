@@ -475,6 +475,17 @@ class Device:
         for unit in self._engines():
             self._set(unit, verify_offset=self._offset_word() + self._trims[unit - 1])
 
+    def inner_state(self) -> dict[str, Any]:
+        """Return what a session must keep besides the public attributes, as JSON has it."""
+        return {"trims": self._trims, "offsets": [one.tolist() for one in self._offsets],
+                "converter_offset": self._converter_offset, "vectors": self._vectors}
+
+    def set_inner_state(self, state: dict[str, Any]) -> None:
+        """Take what `inner_state` returned."""
+        self._trims, self._converter_offset = state["trims"], state["converter_offset"]
+        self._offsets = [np.asarray(one, np.float64) for one in state["offsets"]]
+        self._vectors = state["vectors"]
+
     def probe(self, probings: list[Probing]) -> list[Ints]:
         """Probe each tile; return its sums of codes (probes, columns)."""
         reading = self._reading()
