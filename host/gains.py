@@ -40,7 +40,7 @@ def show_compensation(url: str, network_file: str, kind: str, probes: str, seed:
             fresh = device.nets()
         with screen.stage(f"statistics of {STATISTICS} vectors"):
             device.take_statistics(calibration)
-        for seconds in [seconds for seconds in AGES.values() if seconds]:
+        for seconds in [seconds for seconds in AGES.values() if seconds > 60]:
             with screen.stage(f"age {age_name(seconds)}"):
                 device.age(seconds, progress=screen.progress)
                 true = _true_gains(fresh, device.nets())

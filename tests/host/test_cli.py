@@ -59,6 +59,33 @@ def test_compile_then_run(files, tmp_path):
     assert runs[0] == runs[1]
 
 
+@pytest.mark.parametrize("kind", ["none", "global", "column", "adabs"])
+def test_run_compensates_and_tells_the_cost(files, kind):
+    ran = bitline("run", files / "net.onnx", "--data", files / "data.npz", "--device", "model:small", "--age", "1year",
+                  "--compensate", kind, "--json", "-")
+    assert ran.exit_code == 0, ran.stderr
+    told = json.loads(ran.stdout)["compensation"]
+    assert told["kind"] == kind
+    assert (told["cost"]["conversions"] > 0) == (told["cost"]["target_time_ps"] > 0) == (kind != "none")
+    assert told["cost"]["board_cycles"] is None
+    assert (f"compensation {kind}: gains" in ran.stderr) == (kind != "none")
+    assert all(1.5 < gain < 3 if kind != "none" else gain == 1 for gain in told["gains"])
+
+
+def test_compensation_prints_gains_of_every_tile():
+    ran = bitline("compensation", "--probes", "dense", "--json", "-")
+    assert ran.exit_code == 0, ran.stderr
+    values = json.loads(ran.stdout)
+    assert [one["seconds"] for one in values["gains"]] == [3600.0, 86400.0, 30 * 86400.0, 365 * 86400.0]
+    for one in values["gains"]:
+        assert len(one["true"]) == 16
+        assert max(abs(b / a - 1) for a, b in zip(one["true"], one["measured"], strict=True)) < 0.02
+    assert len(values["layers"]) == 4 * 4
+    assert "true gain" in ran.stderr
+    refused = bitline("compensation", "--probes", "sparse")
+    assert (refused.exit_code, refused.stderr) == (2, "bitline: --probes sparse: choose one-hot or dense\n")
+
+
 def test_seeds_change_results_and_are_repeatable(files):
     logits = [json.loads(bitline("run", files / "net.onnx", "--data", files / "data.npz", "--device", "model:small",
                                  "--seed", seed, "--json", "-").stdout)["logits"] for seed in (1, 1, 2)]
