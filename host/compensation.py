@@ -23,7 +23,7 @@ from rtl.params.formats import (
     NOISE_ROOT_FRACTION,
 )
 from sim.fixed import Ints
-from sim.tables import noise_gain, verify_settings
+from sim.tables import column_noise, noise_gain, probe_settings
 from sim.technology import Technology
 from sim.tile import walsh
 
@@ -92,7 +92,7 @@ class Plan:
 
 def plan(probes: str, tile: Tile, device: Technology, geometry: Geometry) -> Plan:
     """Return how a tile's gains are measured, one-hot or dense, in the verify range."""
-    settings = verify_settings(device, geometry)
+    settings = probe_settings(device, geometry)
     gain = settings["verify_gain"] / (1 << ADC_SHIFT)
     nets = tile.targets / (1 << (G16_BITS - CODE_BITS))
     if probes == "one-hot":
@@ -103,7 +103,9 @@ def plan(probes: str, tile: Tile, device: Technology, geometry: Geometry) -> Pla
         weights = walsh(patterns, tile.rows) @ nets
         ticks = _ticks(weights, gain, geometry)
         probing = Probing(patterns, ticks, dense=True)
-        roots = np.sqrt(noise_gain(device, geometry, tile.rows) * np.abs(nets).sum(axis=0))
+        roots = column_noise(device, geometry, tile.targets)
+        if roots is None:
+            roots = np.sqrt(noise_gain(device, geometry, tile.rows) * np.abs(nets).sum(axis=0))
         charge = roots / (1 << NOISE_ROOT_FRACTION) * ticks * np.sqrt(tile.rows)
     variance = (charge * gain) ** 2 + 1 / 12
     return Plan(probing, weights, np.sqrt(settings["averages"] * variance * (weights**2).sum(axis=0)))

@@ -28,7 +28,7 @@ from rtl.params.registers import (
     register,
 )
 from sim.fixed import Ints
-from sim.tables import age_settings, column_noise, noise_gain, tables, verify_settings
+from sim.tables import age_settings, column_noise, noise_gain, probe_settings, tables, verify_settings
 from sim.technology import CLOSED_LOOP, Technology
 
 __all__ = ["Device", "ProgramResult"]
@@ -519,8 +519,7 @@ class Device:
 
     def _reading(self) -> dict[str, int]:
         """Return the registers that a probe reads with: those of write-verify, whichever way programming went."""
-        settings = verify_settings(self._programmed(), self.geometry)
-        return {name: settings[name] for name in ("averages", "verify_gain", "verify_noise")}
+        return probe_settings(self._programmed(), self.geometry)
 
     def _meter(self) -> Callable[[], Cost]:
         """Return what tells the cost since now."""

@@ -14,7 +14,8 @@ from host.device import Device
 from host.errors import BitlineError
 from host.network import load_network
 from host.results import AGES, Ints, age_name
-from host.runs import STATISTICS, technology_named
+from host.runs import STATISTICS
+from host.technologies import technology_named
 from host.urls import parse_url
 
 __all__ = ["show_compensation"]

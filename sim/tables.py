@@ -54,6 +54,7 @@ _FULL_SCALE = 1.25  # of Gmax: what the largest code of a verify read stands for
 _WORD_MAX = 65_535
 _SHIFT_MAX = 32_767
 _NOMINAL = preset("tiny")
+_PROBE_AVERAGES = 4  # of a technology that is never verified
 _STATISTICAL_AVERAGES = 16
 
 
@@ -243,11 +244,21 @@ def verify_settings(device: Technology, geometry: Geometry, way: str = CLOSED_LO
     }
     if way == STATISTICAL:
         return common | {"verify_noise": 0, "window": 0, "iterations": geometry.pairs - 1}
-    noise = _verify_read(device) * _net_unit(geometry) * (1 << NOISE_ROOT_FRACTION)
     return common | {
-        "verify_noise": min(round(noise), _WORD_MAX),
+        "verify_noise": probe_settings(device, geometry)["verify_noise"],
         "window": window_counts(device, geometry),
         "iterations": int(device.number("iterations").one),
+    }
+
+
+def probe_settings(device: Technology, geometry: Geometry) -> dict[str, int]:
+    """Return the registers that a probe reads with: range and noise of a verify read, however programming went."""
+    averages = device.averages
+    noise = _verify_read(device) * _net_unit(geometry) * (1 << NOISE_ROOT_FRACTION)
+    return {
+        "verify_gain": _verify_gain(geometry),
+        "averages": _PROBE_AVERAGES if averages is None else int(averages.one),
+        "verify_noise": min(round(noise), _WORD_MAX),
     }
 
 
