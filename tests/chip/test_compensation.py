@@ -5,7 +5,7 @@ import pytest
 
 from host import compensation
 from rtl.params import preset
-from sim.technology import technology
+from sim.presets import technology
 from tests.chip.machine import images, model, place, registers, verilated
 
 SIZES = (13, 8, 6)

@@ -10,7 +10,7 @@ from host.compiler import compile_network
 from host.errors import BitlineError
 from host.network import Dense, Network
 from rtl.params import preset
-from sim.technology import technology
+from sim.presets import technology
 from tests.host.small import network, placement, vectors
 
 PCM = technology("pcm")

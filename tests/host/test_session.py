@@ -7,7 +7,7 @@ from host import session
 from host.api import open_device
 from host.device import Device
 from host.errors import BitlineError
-from sim.technology import technology
+from sim.presets import technology
 from tests.host.small import placement, vectors
 
 PCM = technology("pcm")
