@@ -25,16 +25,16 @@ def observe(device: Device, placement: Placement, technology: Technology, x: Any
     found: Observed = {
         "write-verify": [*programmed.sums, *programmed.pulses, *programmed.converged],
         "outputs": [outputs], "target time": [times], "device states": list(device.read_back()),
-        "nets": device.nets(), "compensation": [],
+        "compensation": [],
     }
     for seconds in ages:
         device.age(seconds, progress=progress)
-        found["nets"] += device.nets()
         device.compensate("global")
         found["compensation"] += device.column_constants()
         outputs, times = device.infer_codes(x, progress=progress)
         found["outputs"].append(outputs)
         found["target time"].append(times)
+    found["nets"] = list(device.nets())  # of the last age
     found["counters"] = [np.array([after - before[name] for name, after in device.counters().items()], np.int64)]
     return found
 

@@ -245,21 +245,26 @@ def verify_settings(device: Technology, geometry: Geometry, way: str = CLOSED_LO
     if way == STATISTICAL:
         return common | {"verify_noise": 0, "window": 0, "iterations": geometry.pairs - 1}
     return common | {
-        "verify_noise": probe_settings(device, geometry)["verify_noise"],
+        "verify_noise": _verify_noise(_verify_read(device), geometry),
         "window": window_counts(device, geometry),
         "iterations": int(device.number("iterations").one),
     }
 
 
 def probe_settings(device: Technology, geometry: Geometry) -> dict[str, int]:
-    """Return the registers that a probe reads with: range and noise of a verify read, however programming went."""
-    averages = device.averages
-    noise = _verify_read(device) * _net_unit(geometry) * (1 << NOISE_ROOT_FRACTION)
+    """Return the registers that a probe reads with: those of a verify read, however programming went.
+
+    Its noise stays when that of programming's own reads (`verify_noise`) is switched off.
+    """
     return {
         "verify_gain": _verify_gain(geometry),
-        "averages": _PROBE_AVERAGES if averages is None else int(averages.one),
-        "verify_noise": min(round(noise), _WORD_MAX),
+        "averages": _PROBE_AVERAGES if device.averages is None else int(device.averages.one),
+        "verify_noise": _verify_noise(float(sigma_read(device, 0.5)), geometry),
     }
+
+
+def _verify_noise(sigma: float, geometry: Geometry) -> int:
+    return min(round(sigma * _net_unit(geometry) * (1 << NOISE_ROOT_FRACTION)), _WORD_MAX)
 
 
 def window_counts(device: Technology, geometry: Geometry) -> int:

@@ -267,3 +267,15 @@ def test_gains_of_a_tile_without_signal_are_one():
     found = compensation.gains(np.zeros(4), np.zeros(4), np.zeros(4))
     assert isinstance(found, Gains)
     assert (found.tile, found.columns.tolist(), found.weak.any()) == (1.0, [1.0] * 4, False)
+
+
+def test_probes_have_noise_even_where_programming_reads_have_none():
+    """However the devices were programmed: two probes of one row at two ages of an ideal device differ."""
+    still = technology("ideal").replace(read_noise=PCM.read_noise, verify_noise=False)
+    with open_device("model:small") as device:
+        device.configure(placement())
+        device.program(still)
+        first = device.probe([plan.probing for plan in device.plans])
+        device.age(1000.0)
+        second = device.probe([plan.probing for plan in device.plans])
+    assert all((a != b).mean() > 0.2 for a, b in zip(first, second, strict=True))
