@@ -227,7 +227,7 @@ def lint(run, extra):
 
 def bench(run, extra):
     run.stage("set-up", lambda: setup("demo"))
-    run.command("bench", "-m", "host.cli", "bench", *extra)
+    run.command("bench", "-m", "host.cli", "bench", "--physics", str(ROOT / "docs" / "physics.md"), *extra)
 
 
 def only_setup(run, extra):

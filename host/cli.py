@@ -271,14 +271,18 @@ def selftest(device: Annotated[str, typer.Argument(metavar="URL")], seed: SeedOp
 def bench(
     sim: Annotated[bool, typer.Option("--sim/--no-sim", help="The verilated chip, too.")] = True,
     images: Annotated[int, typer.Option("--images", min=1, max=1000)] = 1000,
+    physics: Annotated[Path | None, typer.Option("--physics", metavar="FILE", help="Compare every published statistic, "
+                                                 "too, and write the tables here; minutes.")] = None,
     seed: SeedOption = None,
     json: JsonOption = None,
 ) -> None:
     """Measure cycles, multiplications a cycle, and images a second, against the bounds."""
     from host.bench import run_bench
+    from host.physics_page import write_physics_page
 
     screen = Screen(json)
-    screen.result(run_bench(images=images, sim=sim, seed=seed, screen=screen))
+    found = run_bench(images=images, sim=sim, seed=seed, screen=screen)
+    screen.result(found if physics is None else found | {"physics": write_physics_page(physics, screen)})
 
 
 def main() -> None:

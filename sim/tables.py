@@ -107,8 +107,8 @@ def sigma_relaxed(device: Technology, g: Floats, age_seconds: float = 0.0, *, wa
                   geometry: Geometry = _NOMINAL) -> Floats:
     """Return the spread that is drawn when a device is aged, so that it has the published one at that age.
 
-    After write-verify, a device below three times the spread of a RESET one cannot be told from it, and that already
-    has its full spread: there relaxation fades, with the square of g.
+    After write-verify, a device close to zero cannot be told from a RESET one, and that already has its full spread:
+    there is no relaxation.
 
     Raises
     ------
@@ -123,8 +123,7 @@ def sigma_relaxed(device: Technology, g: Floats, age_seconds: float = 0.0, *, wa
     left = sigma_loop(device, g, geometry)
     edge = reset_edge(device)
     _check_loop(device, geometry, g, left, sigma_programmed(device, g), edge)
-    missing = np.sqrt(np.maximum(total**2 - left**2, 0))
-    return missing * (np.minimum(g / edge, 1)**2 if edge else 1.0)
+    return np.where(g < edge, 0.0, np.sqrt(np.maximum(total**2 - left**2, 0)))
 
 
 def _check_loop(device: Technology, geometry: Geometry, g: Floats, left: Floats, published: Floats,

@@ -1,0 +1,124 @@
+"""One tile of the model by itself, without a network: targets in, programming, ages, conductances out."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rtl.params import ACTIVATION_MAX, ADC_SHIFT, GMAX_CODE, FlitKind, Geometry, Purpose, Table, hash_counter, hash_key
+from rtl.params.formats import AFFINE_SHIFT, EPOCH_SHIFT, G16_BITS, GMAX_G16, NU_FRACTION
+from sim.core import Core
+from sim.device import relaxed_and_exponent
+from sim.fixed import Ints
+from sim.gauss import gaussian
+from sim.hash import threefry2x32
+from sim.message import Message
+from sim.tables import age_settings, column_noise, noise_gain, probe_settings, tables, verify_settings
+from sim.technology import CLOSED_LOOP, Technology
+
+__all__ = ["Crossbar"]
+
+Floats = NDArray[np.float64]
+_ROWS_AT_ONCE = 64
+_INPUT_VALID = 1 << 6
+
+
+class Crossbar:
+    """A tile of rows x columns, `pairs` device pairs a cell; numbers of devices in the technology's unit.
+
+    Attributes
+    ----------
+    targets : (rows, columns), g of each cell, signed
+    outcomes : (rows, columns), as write-verify left them
+
+    With `ideal_partner`, devices in RESET are exactly at their lowest conductance.
+    """
+
+    def __init__(self, technology: Technology, rows: int, columns: int, *, way: str = CLOSED_LOOP, pairs: int = 1,
+                 significance: int = 1, seed: int = 1, adc_bits: int = 8,
+                 ideal_partner: bool = False) -> None:
+        self.technology, self.way, self.ideal_partner = technology, way, ideal_partner
+        self.geometry = Geometry(
+            name="crossbar", engines=1, contexts=1, rows=-(-rows // 4) * 4, columns=columns, lanes=-(-rows // 4) * 4,
+            pairs=pairs, significance=significance, adc_bits=adc_bits, cells=rows * columns,
+            net_words=1 << (columns - 1).bit_length(), column_words=1 << (columns - 1).bit_length())
+        self.core = Core(self.geometry)
+        self.core.records[0] |= {"tile": 0, "rows": rows, "columns": columns}
+        self.core.settings |= {"seed": seed, "epoch": 1, **verify_settings(technology, self.geometry, way)}
+        self.rows, self.columns = rows, columns
+
+    def program(self, targets: Any) -> "Crossbar":
+        """Program the tile to g `targets` (rows, columns), signed, and make it fresh."""
+        self.targets: Floats = np.broadcast_to(np.asarray(targets, np.float64), (self.rows, self.columns))
+        self._g16 = np.rint(self.targets * GMAX_G16 * self.geometry.significance).astype(np.int64)
+        self._load(0.0)
+        self.outcomes = np.vstack([
+            self.core.program_rows(0, np.arange(k, min(k + _ROWS_AT_ONCE, self.rows)), self._g16[k:k + _ROWS_AT_ONCE])
+            for k in range(0, self.rows, _ROWS_AT_ONCE)])
+        return self.age(0.0)
+
+    def age(self, seconds: float) -> "Crossbar":
+        """Set the time since programming."""
+        self._load(seconds)
+        gain = noise_gain(self.technology, self.geometry, self.rows)
+        self.core.settings |= {**age_settings(self.technology, seconds), "noise_gain": gain}
+        nets, noise = self.core.programming.array.age(self.core.settings, self.core.records[0])
+        constant = column_noise(self.technology, self.geometry, self._g16)
+        self.nets: Ints = nets
+        self.core.tiles.set_nets(0, nets)
+        self.core.tiles.constants["noise"][:self.columns] = noise if constant is None else constant
+        return self
+
+    def _load(self, seconds: float) -> None:
+        for table, values in tables(self.technology, seconds, way=self.way, geometry=self.geometry).items():
+            self.core.programming.array.tables[table] = values & 0xFFFF
+            if self.ideal_partner and table in (Table.PULSE_SIGMA, Table.RELAX_SIGMA):
+                self.core.programming.array.tables[table, 0] = 0
+
+    @property
+    def states(self) -> Ints:
+        """States as g16, (rows, columns, devices)."""
+        cells = self.core.programming.array.states[:self.rows * self.columns]
+        g16 = cells.reshape(self.columns, self.rows, -1) << (G16_BITS - self.geometry.state_bits)
+        return g16.transpose(1, 0, 2)
+
+    def devices(self) -> tuple[Floats, Floats]:
+        """Return the conductance of each device after relaxation, and its drift exponent, (rows, columns, devices)."""
+        row, column, device = np.ogrid[:self.rows, :self.columns, :self.geometry.devices]
+        key = hash_key(self.core.settings["seed"], Purpose.STATIC, 0, 0)
+        words = threefry2x32(*key, hash_counter(row, column, device), self.core.settings["epoch"] << EPOCH_SHIFT)
+        found, nu = relaxed_and_exponent(self.core.programming.array.tables, self.states, *map(gaussian, words))
+        conductances = found * (self.technology.range / GMAX_G16) + self._lowest
+        return np.asarray(conductances), np.asarray(nu / (1 << NU_FRACTION))
+
+    @property
+    def _lowest(self) -> float:
+        """The conductance of a code of 0."""
+        kind = self.technology
+        headroom = 0.0 if kind.headroom is None else kind.headroom.one * kind.range
+        return (0.0 if kind.gmin is None else kind.gmin.one) - headroom
+
+    def weights(self) -> Floats:
+        """Return what the engine multiplies with, in units of the largest weight, (rows, columns)."""
+        return self.nets / (GMAX_CODE * self.geometry.significance)
+
+    def probe(self) -> float:
+        """Return the mean magnitude of the outputs of one-hot inputs, as the tile's own probe reads it, in counts."""
+        self.core.settings |= {"probe_ticks": ACTIVATION_MAX, "probe_mode": 0,
+                               **probe_settings(self.technology, self.geometry)}
+        return float(np.abs(self.core.programming.probe_rows(0, np.arange(self.rows), 1)).mean())
+
+    def multiply(self, x: Floats, *, first_event: int = 0) -> Floats:
+        """Return x (N, rows; within 1) @ weights through DAC, read noise and an ADC whose range just holds it."""
+        activations = np.rint(x * 127).astype(np.int64)
+        charge = activations @ self.nets
+        gain = int((self.geometry.code_max - 1) / np.abs(charge).max() * (1 << ADC_SHIFT))
+        self.core.records[0] |= {"adc_gain": gain, "adc_offset": 0}
+        self.core.tiles.constants["scale"][:self.columns] = 1 << AFFINE_SHIFT
+        self.core.tiles.inputs[0] = _INPUT_VALID
+        events = np.arange(first_event, first_event + len(x))
+        padded = np.pad(activations, ((0, 0), (0, -self.rows % self.geometry.transport)))
+        message, = self.core.tiles.accept(Message(
+            route=0, kind=FlitKind.ACTIVATION, events=events, times=np.zeros(len(x), np.int64), elements=padded))
+        codes = message.elements[:, :self.columns]
+        return codes * (1 << ADC_SHIFT) / gain / (127 * GMAX_CODE * self.geometry.significance)

@@ -1,0 +1,112 @@
+"""The emulated devices against the judge. What does not hold, by name and with its measure, is in docs/physics.md."""
+
+import ast
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from host import judge
+from host.digits import compare_digits
+from host.parity import array_errors, convergence_of_assumed, pairs_against_one, statistics
+from sim.presets import technology
+
+ALL = (1, 2, 3, 4, 5)
+
+NOT_MET = {
+    # The loop mends part of the partner's residual, which the published distribution of cells has in full.
+    ("pcm", "spread of programmed cells", 0.0525), ("pcm", "spread of programmed cells", 0.1025),
+    ("pcm-hermes-1", "spread of programmed cells", 0.0525),
+    # The exponent follows the programmed state, not the target, and the law is steep there.
+    ("pcm-hermes-1", "spread of drift exponents", 0.0525), ("pcm-hermes-1", "mean of drift exponents", 0.9975),
+    ("pcm-hermes-1", "spread of drift exponents", 0.9975), ("pcm-hermes-2", "spread of drift exponents", 0.0525),
+    ("pcm-hermes-2", "spread of drift exponents", 0.9975),
+    # A few RESET devices lie above 2.2 sigma and relax.
+    ("pcm-hermes-1", "spread of RESET devices", 0.0), ("pcm-hermes-2", "spread of RESET devices", 0.0),
+}
+"""Of closed-loop programming; none is above 6 %."""
+
+
+def failing(comparisons):
+    return {(c.technology, c.quantity, c.g): (c.emulated, c.published, c.allowed) for c in comparisons if not c.holds}
+
+
+def test_the_judge_shares_no_code_with_the_model():
+    tree = ast.parse(Path(judge.__file__).read_text("utf-8"))
+    modules = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    modules |= {name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names}
+    assert modules <= {"collections.abc", "dataclasses", "math", "numpy", "numpy.typing"}
+
+
+def test_the_judge_knows_published_values():
+    """Values that the sources themselves give: error of an MVM, gain of a second pair, spreads of the 64-core chip."""
+    errors = [judge.mvm_error(np.random.default_rng(seed), vectors=50) for seed in (1, 2)]
+    assert 100 * np.mean(errors) == pytest.approx(13.3, abs=0.4)
+    one, two = judge.pair_errors(np.random.default_rng(1))
+    assert one / two == pytest.approx(2.0, abs=0.2)
+    assert judge.HERMES_1.sigma(1.0, 0.0) / 10.35 == pytest.approx(0.098, rel=0.02)
+    assert judge.HERMES_2.sigma(1.0, 0.0) / 20.7 == pytest.approx(0.053, rel=0.02)
+    assert judge.SONOS.sigma(0.5, 0.0) == pytest.approx(19.7, abs=0.05)
+
+
+@pytest.mark.parametrize("name", ["pcm", "rram-wan2022", "rram-milo", "sonos"])
+def test_statistical_programming_has_the_published_statistics(name):
+    found = list(statistics(name, "statistical", seeds=(1, 2), g_values=(0.1025, 0.5025), judged=300_000))
+    assert len(found) > 1
+    assert failing(found) == {}
+
+
+def test_write_verify_has_the_published_statistics():
+    found = list(statistics("pcm", "closed-loop", seeds=(1, 2), g_values=(0.2525, 0.9975), judged=300_000))
+    assert failing(found) == {}
+
+
+def test_a_wrong_spread_is_seen(monkeypatch):
+    wrong = technology("pcm").replace(programmed=technology("pcm").programmed.scaled(1.04))
+    monkeypatch.setattr("host.parity.technology", lambda _name: wrong)
+    found = failing(statistics("pcm", "statistical", seeds=(1,), g_values=(0.5025,), judged=300_000))
+    assert ("pcm", "spread of programmed devices", 0.5025) in found
+
+
+def test_error_of_an_array():
+    """Published: 13.3 % +- 0.4 (512 x 512, statistical PCM, t = 1 s, no converters)."""
+    errors = array_errors(seeds=(1,))
+    assert 100 * errors["statistical PCM, 1/f, no converters, no white noise"][0] == pytest.approx(13.3, abs=0.4)
+
+
+def test_two_pairs_against_one():
+    """Published: 2.0 +- 0.2 with F = 1, fresh."""
+    assert pairs_against_one(seeds=(1,), factors=(1,))[1, 0.0][0] == pytest.approx(2.0, abs=0.2)
+
+
+def test_write_verify_converges():
+    """At least 99 % of the cells within 30 iterations, at half and double of every assumed constant."""
+    for loop in convergence_of_assumed(("pcm",), side=64):
+        assert not loop.refused
+        assert loop.converged >= 0.99, loop.constants
+        assert loop.mean == pytest.approx(loop.expected, rel=0.06), loop.constants
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", judge.JUDGES)
+def test_every_technology_against_its_source(name):
+    assert failing(statistics(name, "statistical", seeds=ALL)) == {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["pcm", "pcm-hermes-1", "pcm-hermes-2"])
+def test_every_closed_loop_against_its_source(name):
+    found = failing(statistics(name, "closed-loop", seeds=ALL))
+    assert set(found) <= NOT_MET
+    for emulated, published, _ in found.values():
+        assert emulated == pytest.approx(published, rel=0.06)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("network", "compensated"), [("cnn", False), ("cnn", True), ("mlp", True)])
+def test_digits_as_aihwkit(network, compensated):
+    """Error of the logits, perfect converters, within two combined standard errors and 1 % of the error."""
+    for found in compare_digits(network, "perfect"):
+        if found.compensated == compensated and found.quantity != "accuracy":
+            bound = 2 * np.hypot(found.emulated_error, found.published_error)
+            assert abs(found.emulated - found.published) <= bound, found
