@@ -181,6 +181,24 @@ def devices(seed: SeedOption = None, json: JsonOption = None) -> None:
 
 
 @command
+def characterize(
+    technology: Annotated[str, typer.Argument(metavar="TECHNOLOGY", help="A preset, or a .toml file.")] = "pcm",
+    output: Annotated[Path | None, typer.Option("--output", help="Where the pages go. "
+                                                                 "[default: build/characterize/NAME]")] = None,
+    illustrative: IllustrativeOption = False,
+    seed: SeedOption = None,
+    json: JsonOption = None,
+) -> None:
+    """Draw what a technology does beside the published curves: pulses, programming, drift, noise, convergence."""
+    from host.characterize import characterize as draw_pages
+    from host.technologies import technology_named
+
+    screen, kind = Screen(json), technology_named(technology, illustrative=illustrative)
+    directory = output or Path("build/characterize") / kind.name
+    screen.result(draw_pages(kind, directory, 1 if seed is None else seed, screen))
+
+
+@command
 def info(device: Annotated[str, typer.Argument(metavar="URL")] = "model:", seed: SeedOption = None,
          json: JsonOption = None) -> None:
     """Tell what a device is and what its counters say."""

@@ -21,6 +21,7 @@ __all__ = ["Crossbar"]
 Floats = NDArray[np.float64]
 _ROWS_AT_ONCE = 64
 _INPUT_VALID = 1 << 6
+_MARGIN = 1.1
 
 
 class Crossbar:
@@ -109,10 +110,13 @@ class Crossbar:
         return float(np.abs(self.core.programming.probe_rows(0, np.arange(self.rows), 1)).mean())
 
     def multiply(self, x: Floats, *, first_event: int = 0) -> Floats:
-        """Return x (N, rows; within 1) @ weights through DAC, read noise and an ADC whose range just holds it."""
+        """Return x (N, rows; within 1) @ weights through DAC, read noise and an ADC.
+
+        The largest charge without noise meets 1 / 1.1 of the ADC's range, as the compiler has it.
+        """
         activations = np.rint(x * 127).astype(np.int64)
         charge = activations @ self.nets
-        gain = int((self.geometry.code_max - 1) / np.abs(charge).max() * (1 << ADC_SHIFT))
+        gain = int(self.geometry.code_max / (_MARGIN * np.abs(charge).max()) * (1 << ADC_SHIFT))
         self.core.records[0] |= {"adc_gain": gain, "adc_offset": 0}
         self.core.tiles.constants["scale"][:self.columns] = 1 << AFFINE_SHIFT
         self.core.tiles.inputs[0] = _INPUT_VALID

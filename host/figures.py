@@ -17,7 +17,8 @@ from matplotlib.figure import Figure
 
 from host.results import AccuracyAtAge, DemoResult, LayerAtAge, Maps, Pictures, age_name
 
-__all__ = ["accuracy_over_time", "adc_histogram", "conductance_maps", "digits_with_answers", "layers_over_time",
+__all__ = ["COMPENSATED", "EXACT", "MUTED", "PLAIN", "accuracy_over_time", "adc_histogram", "conductance_maps",
+           "digits_with_answers", "layers_over_time", "picture",
            "write_verify_histograms"]
 
 INK, MUTED, GRID = "#1f2933", "#66727f", "#e3e8ee"
@@ -36,7 +37,7 @@ _STYLE: dict[str, Any] = {
 Draw = Callable[[Figure], None]
 
 
-def _picture(width: float, height: float, draw: Draw) -> bytes:
+def picture(width: float, height: float, draw: Draw) -> bytes:
     """Return a PNG of a figure that `draw` fills; size in inches."""
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
@@ -65,7 +66,7 @@ def conductance_maps(found: Maps) -> bytes:
             bar.ax.set_xlabel("net conductance, µS")
         axes[0].set_ylabel(f"output of {found.layer}")
 
-    return _picture(11, 3.6, draw)
+    return picture(11, 3.6, draw)
 
 
 def write_verify_histograms(pictures: Pictures, per_us: float) -> bytes:
@@ -92,7 +93,7 @@ def write_verify_histograms(pictures: Pictures, per_us: float) -> bytes:
         right.set_ylabel("cells")
         right.grid(axis="x", visible=False)
 
-    return _picture(11, 3.1, draw)
+    return picture(11, 3.1, draw)
 
 
 def _time_axis(axis: Axes, seconds: Sequence[float], t0: float) -> None:
@@ -130,7 +131,7 @@ def layers_over_time(points: Sequence[LayerAtAge], t0: float) -> bytes:
         errors.set_ylim(0, None)
         errors.set_title("Relative error of each layer's outputs, %")
 
-    return _picture(11, 3.6, draw)
+    return picture(11, 3.6, draw)
 
 
 def accuracy_over_time(points: Sequence[AccuracyAtAge], exact: float, t0: float) -> bytes:
@@ -156,7 +157,7 @@ def accuracy_over_time(points: Sequence[AccuracyAtAge], exact: float, t0: float)
         axis.set_title("Accuracy, %: mean, spread and each programming")
         axis.legend(loc="lower left")
 
-    return _picture(6.2, 3.5, draw)
+    return picture(6.2, 3.5, draw)
 
 
 def adc_histogram(codes: Any, clips: float) -> bytes:
@@ -175,7 +176,7 @@ def adc_histogram(codes: Any, clips: float) -> bytes:
         axis.set_ylabel("conversions")
         axis.grid(axis="x", visible=False)
 
-    return _picture(6.2, 3.5, draw)
+    return picture(6.2, 3.5, draw)
 
 
 def digits_with_answers(pictures: Pictures) -> bytes:
@@ -197,7 +198,7 @@ def digits_with_answers(pictures: Pictures) -> bytes:
             axis.text(0.5, -0.06, f"{sure:.0%}", transform=axis.transAxes, ha="center", va="top", fontsize=7.5,
                       color=MUTED)
 
-    return _picture(11, 1.35 * rows + 0.15, draw)
+    return picture(11, 1.35 * rows + 0.15, draw)
 
 
 def all_figures(result: DemoResult, pictures: Pictures, *, t0: float, per_us: float) -> dict[str, bytes]:

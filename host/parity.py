@@ -237,7 +237,10 @@ def array_errors(*, seeds: Sequence[int] = (1, 2, 3, 4, 5), size: int = 512,
 
 def pairs_against_one(*, seeds: Sequence[int] = (1, 2, 3, 4, 5), size: int = 256,
                       factors: Sequence[int] = (1, 2, 3, 4)) -> dict[tuple[int, float], list[float]]:
-    """Return how much smaller the rms error of weights in two pairs is, by (F, age), one value a seed."""
+    """Return how much smaller the rms error of weights in two pairs is, by (F, age), one value a seed.
+
+    A weight of 1 is F Gmax in two pairs, and Gmax in one.
+    """
     found: dict[tuple[int, float], list[float]] = {}
     for seed in seeds:
         w = _weights(np.random.default_rng(seed), size)

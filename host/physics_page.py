@@ -158,8 +158,9 @@ def _arrays(arrays: dict[str, list[float]]) -> list[str]:
 def _pairs(pairs: dict[tuple[int, float], list[float]]) -> list[str]:
     rows = [(f"{factor}", "fresh" if not age else "a day",
              f"{float(np.mean(values)):.2f} ± {float(np.std(values)):.2f}") for (factor, age), values in pairs.items()]
-    return ["## Two pairs against one", "", "How much smaller the rms error of the weights is, statistical `pcm`; "
-            f"published for F = 1, fresh: {PAIRS_PUBLISHED} ± {PAIRS_ALLOWED}.", "",
+    return ["## Two pairs against one", "", "How much smaller the rms error of the weights is, statistical `pcm`; a "
+            "weight of 1 is F Gmax in two pairs, and Gmax in one. "
+            f"Published for F = 1, fresh: {PAIRS_PUBLISHED} ± {PAIRS_ALLOWED}.", "",
             *_table(("F", "age", "ratio"), rows)]
 
 
