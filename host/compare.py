@@ -29,12 +29,12 @@ def observe(device: Device, placement: Placement, technology: Technology, x: Any
     }
     for seconds in ages:
         device.age(seconds, progress=progress)
-        device.compensate("global")
+        device.compensate("global", progress=progress)
         found["compensation"] += device.column_constants()
         outputs, times = device.infer_codes(x, progress=progress)
         found["outputs"].append(outputs)
         found["target time"].append(times)
-    found["nets"] = list(device.nets())  # of the last age
+    found["nets"] = list(device.nets(progress=progress))  # of the last age
     found["counters"] = [np.array([after - before[name] for name, after in device.counters().items()], np.int64)]
     return found
 

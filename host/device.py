@@ -38,6 +38,7 @@ Progress = Callable[[str, int], Report]
 """Called with a label and a total when long work begins; returns what is told of each step."""
 
 _WINDOW = 2  # vectors in the mesh: one at work, one behind it; every endpoint has two slots
+_REPORTED = 16  # vectors of a calibration set between two reports of progress
 _NET_TICKS = 32  # pulse that reads nets: with it the gain of every range is a whole number
 _ELEMENT_STRIDE = 16  # of a word of the digital unit's memory in the register map
 _RECORD = fields("engine", EngineRegion.CONTEXTS)
@@ -279,7 +280,7 @@ class Device:
         self.age_seconds = None
         self.age(0, progress=progress)
         self.plans = [compensation.plan(self.probes, tile, technology, self.geometry) for tile in placement.tiles]
-        self.reference = self._weighted_sums()
+        self.reference = self._weighted_sums(progress)
         return result
 
     def age(self, seconds: float, *, progress: Progress = _silent) -> None:
@@ -325,7 +326,8 @@ class Device:
 
     # --- compensation -----------------------------------------------------------------------------------------------
 
-    def compensate(self, kind: str = "global", *, calibration: Any = None) -> Compensation:
+    def compensate(self, kind: str = "global", *, calibration: Any = None,
+                   progress: Progress = _silent) -> Compensation:
         """Undo drift in the affine words, as far as the tiles' own noisy read path tells it.
 
         Parameters
@@ -348,13 +350,13 @@ class Device:
         self._programmed()
         meter = self._meter()
         if kind == "adabs":
-            found = self._restore_statistics(calibration)
+            found = self._restore_statistics(calibration, progress)
         else:
             if kind == "none":
                 found = [Gains(1.0, np.ones(tile.columns), np.zeros(tile.columns, np.bool_))
                          for tile in placement.tiles]
             else:
-                now = self._weighted_sums()
+                now = self._weighted_sums(progress)
                 found = [compensation.gains(before, after, plan.noise)
                          for before, after, plan in zip(self.reference, now, self.plans, strict=True)]
             if kind == "global":
@@ -365,7 +367,7 @@ class Device:
         return Compensation(kind=kind, gains=self.gains, columns=[one.columns for one in found],
                             weak=compensation.weak_columns(found), cost=meter())
 
-    def take_statistics(self, calibration: Any) -> Cost:
+    def take_statistics(self, calibration: Any, *, progress: Progress = _silent) -> Cost:
         """Store mean and variance of every column's partial sums over a calibration set (N, inputs), for `adabs`.
 
         They are those of fresh devices: any compensation is undone. Returns what it took.
@@ -383,10 +385,10 @@ class Device:
         meter = self._meter()
         self._apply(self._uncompensated())
         self.gains = [1.0] * len(self.affine)
-        self.statistics = self._measure_statistics(calibration)
+        self.statistics = self._measure_statistics(calibration, progress("statistics", len(calibration)))
         return meter()
 
-    def _restore_statistics(self, calibration: Any) -> list[Gains]:
+    def _restore_statistics(self, calibration: Any, progress: Progress) -> list[Gains]:
         """Compensate layer by layer: each sees what the layers before it send when they are compensated."""
         placement = self._placed()
         if calibration is None:
@@ -395,13 +397,14 @@ class Device:
             raise BitlineError("compensation adabs has no reference: call take_statistics after programming, "
                                "before ageing")
         self._checked_set(calibration)
+        report = progress("statistics", len(placement.layers) * len(calibration))
         before = self.affine
         words = self._uncompensated()
         found: dict[int, Gains] = {}
         try:
             self._apply(words)
             for layer in range(len(placement.layers)):
-                now = self._measure_statistics(calibration)
+                now = self._measure_statistics(calibration, report)
                 for k, tile in enumerate(placement.tiles):
                     if tile.layer == layer:
                         found[k], shifts = compensation.statistics_gains(tile, self.statistics[k], now[k])
@@ -412,11 +415,16 @@ class Device:
             raise
         return [found[k] for k in range(len(words))]
 
-    def _measure_statistics(self, calibration: Any) -> list[Statistics]:
-        placement = self._placed()
-        sums = self.partial_sums(calibration)
+    def _measure_statistics(self, calibration: Any, report: Report) -> list[Statistics]:
+        placement, x = self._placed(), self._checked(calibration)
+        parts = []
+        for start in range(0, len(x), _REPORTED):
+            part = x[start:start + _REPORTED]
+            parts.append(self.partial_sums(part))
+            report(len(part))
+        sums = [np.concatenate(one) for one in zip(*parts, strict=True)]
         steps = [*(tile.latency for tile in placement.tiles), *(program.latency for program in placement.programs)]
-        self._target_time += sum(steps) + (len(sums[0]) - 1) * max(steps)
+        self._target_time += sum(steps) + (len(x) - 1) * max(steps)
         return [Statistics.of(one[:, :tile.columns]) for one, tile in zip(sums, placement.tiles, strict=True)]
 
     def _checked_set(self, calibration: Any) -> None:
@@ -486,14 +494,14 @@ class Device:
         self._offsets = [np.asarray(one, np.float64) for one in state["offsets"]]
         self._vectors = state["vectors"]
 
-    def probe(self, probings: list[Probing]) -> list[Ints]:
+    def probe(self, probings: list[Probing], *, progress: Progress = _silent) -> list[Ints]:
         """Probe each tile; return its sums of codes (probes, columns)."""
         reading = self._reading()
         self._target_time += max(one.reads * reading["averages"] * tile.latency
                                  for one, tile in zip(probings, self._placed().tiles, strict=True))
-        return self._probe(probings, reading)
+        return self._probe(probings, reading, progress("probes", len(probings)))
 
-    def _probe(self, probings: list[Probing], reading: dict[str, int]) -> list[Ints]:
+    def _probe(self, probings: list[Probing], reading: dict[str, int], report: Report) -> list[Ints]:
         found: dict[int, Ints] = {}
         for unit in self._engines():
             self._set(unit, **reading)
@@ -504,12 +512,13 @@ class Device:
             jobs = [Probe(tile.unit, tile.context, tile.columns, probings[tile.number].rows,
                           probings[tile.number].count) for tile in group]
             found |= {tile.number: sums for tile, sums in zip(group, self.backend.probe(jobs), strict=True)}
+            report(len(group))
         return [found[tile.number] for tile in self._placed().tiles]
 
-    def _weighted_sums(self) -> list[Floats]:
+    def _weighted_sums(self, progress: Progress) -> list[Floats]:
         """Return the weighted sums (columns,) of each tile now, the converters' offset taken off."""
         idle = self._idle_sums()
-        sums = self.probe([plan.probing for plan in self.plans])
+        sums = self.probe([plan.probing for plan in self.plans], progress=progress)
         return [plan.weigh(codes, none) for plan, codes, none in zip(self.plans, sums, idle, strict=True)]
 
     def _idle_sums(self) -> list[Floats]:
@@ -666,7 +675,7 @@ class Device:
             out.append(states.transpose(1, 0, 2))
         return out
 
-    def nets(self) -> list[Ints]:
+    def nets(self, *, progress: Progress = _silent) -> list[Ints]:
         """Return the present nets (rows, columns) of each tile, exactly, as the engines multiply by them.
 
         They come through the tiles' own read path with its read noise switched off, which only an emulated chip can do:
@@ -679,9 +688,10 @@ class Device:
         exact = {"averages": 1, "verify_noise": 0, "verify_gain": (1 << ADC_SHIFT) // (_NET_TICKS * parts)}
         rows = [Probing(np.arange(tile.rows), _NET_TICKS) for tile in tiles]
         found = [np.full((tile.rows, tile.columns), -parts // 2) for tile in tiles]
+        report = progress("nets", parts * len(tiles))
         for k in range(parts):
-            for nets, codes in zip(found, self._probe(rows, exact | {"verify_offset": (k << ADC_SHIFT) // parts}),
-                                   strict=True):
+            for nets, codes in zip(found, self._probe(rows, exact | {"verify_offset": (k << ADC_SHIFT) // parts},
+                                                      report), strict=True):
                 nets += codes
         for unit in self._engines():
             self._set(unit, **settings)

@@ -38,15 +38,16 @@ def show_compensation(url: str, network_file: str, kind: str, probes: str, seed:
         device.probes = probes
         with screen.stage("write-verify"):
             device.program(technology, progress=screen.progress)
-            fresh = device.nets()
+            fresh = device.nets(progress=screen.progress)
         with screen.stage(f"statistics of {STATISTICS} vectors"):
-            device.take_statistics(calibration)
+            device.take_statistics(calibration, progress=screen.progress)
         for seconds in [seconds for seconds in AGES.values() if seconds > 60]:
             with screen.stage(f"age {age_name(seconds)}"):
                 device.age(seconds, progress=screen.progress)
-                true = _true_gains(fresh, device.nets())
+                true = _true_gains(fresh, device.nets(progress=screen.progress))
                 for one in KINDS:
-                    result = device.compensate(one, calibration=calibration if one == "adabs" else None)
+                    result = device.compensate(one, calibration=calibration if one == "adabs" else None,
+                                               progress=screen.progress)
                     if one == "global":
                         found["gains"].append({"seconds": seconds, "true": true, "measured": result.gains})
                     points = measure.layer_points(device, network, x, seconds=seconds, compensated=one != "none")

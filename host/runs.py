@@ -74,12 +74,12 @@ def run_network(plan: RunPlan, screen: Screen) -> dict[str, Any]:
         calibration = data.calibration[:STATISTICS] if plan.compensate == "adabs" else None
         if calibration is not None:
             with screen.stage(f"statistics of {len(calibration)} vectors"):
-                device.take_statistics(calibration)
+                device.take_statistics(calibration, progress=screen.progress)
         if plan.age:
             with screen.stage(f"ageing to {age_name(plan.age)}"):
                 device.age(plan.age, progress=screen.progress)
         with screen.stage("compensation"):
-            compensated = device.compensate(plan.compensate, calibration=calibration)
+            compensated = device.compensate(plan.compensate, calibration=calibration, progress=screen.progress)
         with screen.stage("inference"):
             values = _infer(device, data, screen)
     converged, pulses = programmed.converged_fraction, programmed.pulses_mean

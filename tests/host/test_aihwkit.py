@@ -44,7 +44,9 @@ def test_what_is_not_supported_is_named(options):
         aihwkit.PCMLikeNoiseModel(**options)
 
 
-def test_calls_do_the_same():
+@pytest.mark.parametrize(("kind", "theirs"), [("global", bitline.GlobalDriftCompensation()),
+                                              ("column", bitline.PerColumnDriftCompensation())])
+def test_calls_do_the_same(kind, theirs):
     outputs = []
     for ours in (False, True):
         with bitline.open("model:small") as device:
@@ -52,10 +54,10 @@ def test_calls_do_the_same():
             if ours:
                 device.program(PCM)
                 device.age(3600)
-                device.compensate("global")
+                device.compensate(kind)
             else:
                 bitline.program_analog_weights(device, bitline.PCMLikeNoiseModel(g_max=25.0))
-                bitline.drift_analog_weights(device, 3600, bitline.GlobalDriftCompensation())
+                bitline.drift_analog_weights(device, 3600, theirs)
             outputs.append(device.infer_codes(vectors())[0])
     np.testing.assert_array_equal(*outputs)
 
