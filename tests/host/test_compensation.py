@@ -141,7 +141,8 @@ def test_adabs_brings_the_statistics_back():
             error[kind] = [float(np.sqrt(((a - b) ** 2).mean() / b.var())) for a, b in zip(aged, fresh, strict=True)]
             if kind == "adabs":
                 for now, before in zip(aged, fresh, strict=True):
-                    assert np.abs(now.mean(axis=0) - before.mean(axis=0)).max() < 0.1 * before.std(axis=0).min()
+                    # 0.09 at most over eight seeds; one gain a tile leaves 0.22 to 1.5, none at all 1.2 to 1.8
+                    assert (np.abs(now.mean(axis=0) - before.mean(axis=0)) < 0.15 * before.std(axis=0)).all()
                     np.testing.assert_allclose(now.std(axis=0), before.std(axis=0), rtol=0.1)
         assert error["adabs"][0] < error["global"][0] < error["none"][0]
         assert error["adabs"][1] < error["none"][1]
