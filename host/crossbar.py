@@ -114,15 +114,19 @@ class Crossbar:
 
         The largest charge without noise meets 1 / 1.1 of the ADC's range, as the compiler has it.
         """
-        activations = np.rint(x * 127).astype(np.int64)
-        charge = activations @ self.nets
-        gain = int(self.geometry.code_max / (_MARGIN * np.abs(charge).max()) * (1 << ADC_SHIFT))
+        activations = np.rint(x * ACTIVATION_MAX).astype(np.int64)
+        largest = np.abs(activations @ self.nets).max()
+        gain = int(self.geometry.code_max / (_MARGIN * largest) * (1 << ADC_SHIFT))
+        codes = self.codes(activations, gain, first_event=first_event)
+        return codes * (1 << ADC_SHIFT) / gain / (ACTIVATION_MAX * GMAX_CODE * self.geometry.significance)
+
+    def codes(self, activations: Ints, gain: int, *, first_event: int = 0) -> Ints:
+        """Return the codes (N, columns) of activations (N, rows), with the ADC's gain in 2**-24 codes a charge unit."""
         self.core.records[0] |= {"adc_gain": gain, "adc_offset": 0}
         self.core.tiles.constants["scale"][:self.columns] = 1 << AFFINE_SHIFT
         self.core.tiles.inputs[0] = _INPUT_VALID
-        events = np.arange(first_event, first_event + len(x))
+        events = np.arange(first_event, first_event + len(activations))
         padded = np.pad(activations, ((0, 0), (0, -self.rows % self.geometry.transport)))
-        message, = self.core.tiles.accept(Message(
-            route=0, kind=FlitKind.ACTIVATION, events=events, times=np.zeros(len(x), np.int64), elements=padded))
-        codes = message.elements[:, :self.columns]
-        return codes * (1 << ADC_SHIFT) / gain / (127 * GMAX_CODE * self.geometry.significance)
+        message, = self.core.tiles.accept(Message(route=0, kind=FlitKind.ACTIVATION, events=events,
+                                                  times=np.zeros(len(events), np.int64), elements=padded))
+        return message.elements[:, :self.columns]

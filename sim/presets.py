@@ -223,6 +223,9 @@ SONOS = Technology(
 MRAM = Technology(
     name="mram", title="STT-MRAM bits, a functional equivalent in a current-sum array", pulse="bits",
     gmax=_c(125.0, "uS", f"{_NEUROSIM}: 8 kOhm"), gmin=_c(1e3 / 24, "uS", f"{_NEUROSIM}: 24 kOhm"),
+    headroom=Number(0.14, "1", "D", "four spreads at Gmin"),
+    programmed=_in_g("polynomial", f"{_NEUROSIM}: conductance spread of 7 %", 0.0, 0.07, gmin=1e3 / 24,
+                     span=125.0 - 1e3 / 24),
     on_off=_c(3.0, "1", f"{_NEUROSIM}: 8 and 24 kOhm"), mismatch=_c(0.07, "1", f"{_NEUROSIM}: conductance spread"),
     endurance=Number(1e12, "pulses", "M", "1e12 and more, from memory"))
 SRAM = Technology(
