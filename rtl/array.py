@@ -8,7 +8,7 @@ share the device pipelines (`rtl/device.py`), `program_lanes` of them side by si
 from amaranth.hdl import Array as Choice
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import bits_for, ceil_log2
 
 from rtl.column_noise import ColumnNoise
@@ -17,6 +17,7 @@ from rtl.context import context_layout, settings_layout
 from rtl.delay import Delay
 from rtl.device import SLOTS, Device, TableWrite, state_code
 from rtl.engine import NetWrite
+from rtl.hash import HashSignature
 from rtl.params import Geometry
 from rtl.params.formats import CODE_BITS, G16_BITS
 from rtl.pipeline import delay
@@ -94,6 +95,8 @@ class Array(wiring.Component):
     pulse : PulseRequest, in
         Taken with `pace`, while idle or behind other pulses.
     state, state_o : StateAccess in; states of its cell `state_latency` clocks later, valid while idle and not ageing.
+    hash : HashSignature, out
+        Of each of the `program_lanes`; used while not idle.
     net_write, noise_write : Out
     counters : Out
     """
@@ -106,7 +109,7 @@ class Array(wiring.Component):
         super().__init__({
             "settings": In(settings_layout), "record": In(context_layout), "start": In(1), "aging": In(1),
             "idle": Out(1), "table_write": In(TableWrite), "pace": Out(1), "pulse": In(PulseRequest(geometry)),
-            "state": In(StateAccess(geometry)),
+            "hash": Out(HashSignature()).array(geometry.program_lanes), "state": In(StateAccess(geometry)),
             "state_o": Out(data.ArrayLayout(unsigned(geometry.state_bits), geometry.devices)),
             "net_write": Out(NetWrite(geometry)), "noise_write": Out(NoiseWrite(geometry)),
             "counters": Out(programming_counters),
@@ -149,6 +152,7 @@ class Array(wiring.Component):
         m.d.comb += [places.i.eq(entered.place), places.i_valid.eq(busy_entered), places.enable.eq(last_slot)]
         for lane, device in enumerate(self._devices):
             m.submodules[f"device_{lane}"] = device
+            connect(m, device.hash, flipped(self.hash[lane]))
             m.d.comb += [
                 device.settings.eq(self.settings), device.tile.eq(self.record.tile),
                 device.table_write.eq(self.table_write), device.aging.eq(self.aging), device.slot.eq(slot),

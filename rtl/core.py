@@ -10,13 +10,14 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from rtl.bus import BusDecoder, BusSignature
 from rtl.context import ContextLookup, context_layout, settings_layout
+from rtl.hash import SharedHash
 from rtl.mesh import flit_layout
 from rtl.params import EngineRegion, Geometry
 from rtl.params.registers import CONTEXT_STRIDE, fields
 from rtl.programming import Programming
 from rtl.tile import Tile
 
-__all__ = ["ContextTable", "Core"]
+__all__ = ["ContextTable", "Core", "share_hashes"]
 
 _OPERATION = 0  # offset of the one register that belongs to the programming component
 
@@ -58,6 +59,17 @@ class ContextTable(wiring.Component):
                 m.d.comb += [read.addr.eq(lookup.index), lookup.record[register.name].eq(read.data)]
 
         return m
+
+
+def share_hashes(m, tile, programming, seed):
+    """Make a hash for each device pipeline; the reads of the tile have the first one while no device is at work."""
+    for lane, user in enumerate(programming.hash):
+        m.submodules[f"hash_{lane}"] = hashed = SharedHash(users=1 if lane else 2)
+        connect(m, user, hashed.users[0])
+        m.d.comb += hashed.key0.eq(seed)
+        if lane == 0:
+            connect(m, tile.hash, hashed.users[1])
+            m.d.comb += hashed.chosen.eq(~programming.hashing)
 
 
 class Core(wiring.Component):
@@ -118,6 +130,7 @@ class Core(wiring.Component):
 
         settings = Signal(settings_layout)
         m.d.comb += [tile.settings.eq(settings), programming.settings.eq(settings)]
+        share_hashes(m, tile, programming, settings.seed)
 
         # The second lookup serves programming while it is busy and bus reads otherwise.
         bus = decoder.o[2]

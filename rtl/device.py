@@ -12,8 +12,8 @@ spread (sigma) times a sample. Another random value of a device takes the slot t
 
 Each column is a pipeline of its own; what stands in a line need not meet in a clock.
 
-Cost on ECP5 (synth_ecp5): two 18 x 18 multipliers, four block RAMs, 2,500 registers, 1,900
-LUTs, most of them the hash.
+Cost on ECP5 (synth_ecp5): two 18 x 18 multipliers, four block RAMs, 800 registers, 700
+LUTs, and the hash.
 """
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, unsigned
@@ -24,7 +24,7 @@ from amaranth.lib.wiring import In, Out
 from rtl.context import settings_layout
 from rtl.fixed import round_shift, saturate
 from rtl.gauss import Gaussian
-from rtl.hash import Threefry
+from rtl.hash import HASH_LATENCY, HashSignature
 from rtl.params import Geometry, Purpose, Table
 from rtl.params.formats import (
     CODE_BITS,
@@ -92,12 +92,13 @@ class Device(wiring.Component):
     Members
     -------
     settings, tile, aging : In
-        Seed, chip, epoch, age and log_time; the logical tile; whether to age or to pulse. Steady while requests are
+        Chip, epoch, age and log_time; the logical tile; whether to age or to pulse. Steady while requests are
         inside.
     slot : In(range(SLOTS))
         Counts clocks. A request is taken in the last slot; a result changes with the last slot and is steady till the
         next.
     table_write : TableWrite, in
+    hash : HashSignature, out
     i : DeviceRequest, in
     state : Out(state_bits)
         Left by a pulse.
@@ -107,10 +108,10 @@ class Device(wiring.Component):
 
     def __init__(self, *, geometry: Geometry):
         self.geometry = geometry
-        self._hash, self._gauss = Threefry(), Gaussian()
+        self._gauss = Gaussian()
         super().__init__({
             "settings": In(settings_layout), "tile": In(16), "aging": In(1), "slot": In(range(SLOTS)),
-            "table_write": In(TableWrite), "i": In(DeviceRequest),
+            "table_write": In(TableWrite), "hash": Out(HashSignature()), "i": In(DeviceRequest),
             "state": Out(geometry.state_bits), "code": Out(CODE_BITS),
         })
 
@@ -124,7 +125,7 @@ class Device(wiring.Component):
 
     @property
     def _sampled(self):  # the first sample is there; the second and the third follow
-        return self._hash.latency + self._gauss.latency
+        return HASH_LATENCY + self._gauss.latency
 
     @property
     def _ended(self):  # the code is there
@@ -185,13 +186,10 @@ class Device(wiring.Component):
 
     def _samples(self, m, request):
         """Return the Gaussian samples: that of `_sampled` and those of the clocks after it."""
-        settings = self.settings
+        settings, hashed = self.settings, self.hash
         place = Cat(self.tile, settings.chip)
-        m.submodules.hash, m.submodules.gauss = hashed, gauss = self._hash, self._gauss
-        m.d.comb += [
-            hashed.key0.eq(settings.seed),
-            hashed.counter.eq(Cat(request.device, request.column, request.row)),
-        ]
+        m.submodules.gauss = gauss = self._gauss
+        m.d.comb += hashed.counter.eq(Cat(request.device, request.column, request.row))
         with m.If(self._at(0)):
             m.d.comb += [
                 hashed.key1.eq(Cat(place, Mux(self.aging, Const(Purpose.STATIC, 8), Const(Purpose.PULSE, 8)))),
@@ -203,8 +201,8 @@ class Device(wiring.Component):
                 hashed.event.eq(Cat(Const(0, 4), settings.age, settings.epoch)),
             ]
         first, second = register(m, hashed.word0, "first_word"), register(m, hashed.word1, "second_word")
-        hashed_at = self._hash.latency
-        m.d.comb += gauss.word.eq(Mux(self._at(hashed_at), hashed.word0, Mux(self._at(hashed_at + 1), second, first)))
+        m.d.comb += gauss.word.eq(Mux(self._at(HASH_LATENCY), hashed.word0,
+                                      Mux(self._at(HASH_LATENCY + 1), second, first)))
         return gauss.xi
 
     def _shared(self, m, g16, spread_at, share_at):

@@ -1,13 +1,13 @@
 """The hash behind every random value: Threefry-2x32 (Salmon et al., SC 2011), a round a clock."""
 
-from amaranth.hdl import Cat, Const, Module, Signal
+from amaranth.hdl import Array, Cat, Const, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from rtl.params.formats import HASH_ROUNDS
 from rtl.pipeline import register
 
-__all__ = ["PARITY", "ROTATIONS", "Threefry"]
+__all__ = ["HASH_LATENCY", "PARITY", "ROTATIONS", "HashSignature", "SharedHash", "Threefry"]
 
 ROTATIONS = (13, 15, 26, 6, 17, 29, 16, 24)
 """Left rotation of the second word in round k modulo 8."""
@@ -16,6 +16,15 @@ PARITY = 0x1BD11BDA
 """The third key word is this, exclusive-or the other two."""
 
 _GROUP = 4  # rounds between two additions of the key
+
+
+def _clocks(rounds):
+    """One a round, one an addition of the key."""
+    return rounds + rounds // _GROUP + 1
+
+
+HASH_LATENCY = _clocks(HASH_ROUNDS)
+"""Clocks from a request to its words behind a `HashSignature`."""
 
 
 class Threefry(wiring.Component):
@@ -52,8 +61,8 @@ class Threefry(wiring.Component):
 
     @property
     def latency(self) -> int:
-        """Clocks from request to words: one a round, one an addition of the key."""
-        return self._rounds + self._rounds // _GROUP + 1
+        """Clocks from request to words."""
+        return _clocks(self._rounds)
 
     def elaborate(self, platform):
         """Lay out one register stage a round and one a key addition."""
@@ -83,3 +92,39 @@ class Threefry(wiring.Component):
         words = (self.key0, key1, Const(PARITY, 32) ^ self.key0 ^ key1)
         return (register(m, words[index % 3], f"addend0_{index}"),
                 register(m, (words[(index + 1) % 3] + index)[:32], f"addend1_{index}"))
+
+
+class HashSignature(wiring.Signature):
+    """Seen from the user of a `Threefry`: a request, and the words of that of `HASH_LATENCY` clocks before."""
+
+    def __init__(self):
+        super().__init__({
+            "key1": Out(32), "counter": Out(32), "event": Out(32), "word0": In(32), "word1": In(32),
+        })
+
+
+class SharedHash(wiring.Component):
+    """One Threefry for users that never have requests inside at the same time.
+
+    Members
+    -------
+    key0 : In(32)
+    chosen : In
+        Number of the user that asks now; every user sees all words.
+    users : HashSignature
+    """
+
+    def __init__(self, *, users: int = 1):
+        super().__init__({
+            "key0": In(32), "chosen": In(range(users)), "users": In(HashSignature()).array(users),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.threefry = threefry = Threefry()
+        m.d.comb += threefry.key0.eq(self.key0)
+        for name in ("key1", "counter", "event"):
+            m.d.comb += getattr(threefry, name).eq(Array(getattr(user, name) for user in self.users)[self.chosen])
+        for user in self.users:
+            m.d.comb += [user.word0.eq(threefry.word0), user.word1.eq(threefry.word1)]
+        return m

@@ -9,6 +9,7 @@ from rtl.bus import BusRequest, BusSignature
 from rtl.constants import NoiseWrite
 from rtl.context import ContextLookup, settings_layout
 from rtl.engine import NetWrite
+from rtl.hash import HashSignature
 from rtl.params import EngineOperation, EngineRegion, Geometry, Table
 from rtl.read import ReadSignature
 from rtl.write_verify import WriteVerify
@@ -33,6 +34,8 @@ class Programming(wiring.Component):
         An operation is asked for or runs: the tiles must not start inference.
     tile_idle : In(1)
     read : ReadSignature, out
+    hash, hashing : Out
+        The hashes of the device states, and whether the devices use them: never while `read` is answered.
     net_write, noise_write, counters : Out
     """
 
@@ -41,6 +44,7 @@ class Programming(wiring.Component):
         super().__init__({
             "settings": In(settings_layout), "lookup": Out(ContextLookup()), "bus": In(BusSignature()),
             "busy": Out(1), "tile_idle": In(1), "read": Out(ReadSignature(geometry)),
+            "hash": Out(HashSignature()).array(geometry.program_lanes), "hashing": Out(1),
             "net_write": Out(NetWrite(geometry)), "noise_write": Out(NoiseWrite(geometry)),
             "counters": Out(programming_counters),
         })
@@ -53,6 +57,8 @@ class Programming(wiring.Component):
         record = self.lookup.record
         operation = Signal(2)  # an EngineOperation, or 0
         connect(m, controller.read, flipped(self.read))
+        for mine, user in zip(array.hash, self.hash, strict=True):
+            connect(m, mine, flipped(user))
         m.d.comb += [
             self.lookup.index.eq(self.settings.context),
             array.settings.eq(self.settings), array.record.eq(record),
@@ -60,7 +66,7 @@ class Programming(wiring.Component):
             array.pulse.eq(controller.pulse), controller.pace.eq(array.pace), controller.array_idle.eq(array.idle),
             array.aging.eq(operation == EngineOperation.AGE),
             self.net_write.eq(array.net_write), self.noise_write.eq(array.noise_write),
-            self.counters.eq(array.counters),
+            self.counters.eq(array.counters), self.hashing.eq(~array.idle),
         ]
         self._bus(m, array, controller, operation)
         return m

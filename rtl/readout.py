@@ -15,7 +15,7 @@ from rtl.constants import ColumnConstants, NoiseWrite
 from rtl.context import settings_layout
 from rtl.delay import Delay
 from rtl.gauss import Gaussian
-from rtl.hash import Threefry
+from rtl.hash import HASH_LATENCY, HashSignature
 from rtl.notes import Notes
 from rtl.params import ACTIVATION_MAX, ELEMENT_BITS, Geometry
 from rtl.params.formats import COLUMN_SHIFT, NORM_FRACTION, ROW_SHIFT
@@ -38,7 +38,8 @@ class ReadNoise(wiring.Component):
 
     Members
     -------
-    seed : In(32), chip : In(8)
+    chip : In(8)
+    hash : HashSignature, out
     note : In(note_layout)
     tag : In(tag_layout)
     xi : Out
@@ -46,21 +47,20 @@ class ReadNoise(wiring.Component):
 
     def __init__(self, *, geometry: Geometry):
         self.geometry = geometry
-        self._hash, self._gaussian = Threefry(), Gaussian()
+        self._gaussian = Gaussian()
         super().__init__({
-            "seed": In(32), "chip": In(8), "note": In(note_layout), "tag": In(tag_layout(geometry)),
+            "chip": In(8), "hash": Out(HashSignature()), "note": In(note_layout), "tag": In(tag_layout(geometry)),
             "xi": Out(self._gaussian.xi.shape()),
         })
 
     @property
     def latency(self) -> int:
         """Clocks from tag to sample: note, hash, table."""
-        return 1 + self._hash.latency + self._gaussian.latency
+        return 1 + HASH_LATENCY + self._gaussian.latency
 
     def elaborate(self, platform):
         m = Module()
         m.submodules.notes = notes = Notes(shape=noise_note_layout)
-        m.submodules.hash = self._hash
         m.submodules.gaussian = self._gaussian
         column = register(m, self.tag.column, "column")
         m.d.comb += [
@@ -68,11 +68,10 @@ class ReadNoise(wiring.Component):
             notes.w_ticket.eq(self.note.ticket),
             notes.i.eq(self.note.noise),
             notes.ticket.eq(self.tag.ticket),
-            self._hash.key0.eq(self.seed),
-            self._hash.key1.eq(Cat(notes.o.tile, self.chip, notes.o.purpose)),
-            self._hash.counter.eq(column << COLUMN_SHIFT | notes.o.row << ROW_SHIFT),
-            self._hash.event.eq(notes.o.event),
-            self._gaussian.word.eq(self._hash.word0),
+            self.hash.key1.eq(Cat(notes.o.tile, self.chip, notes.o.purpose)),
+            self.hash.counter.eq(column << COLUMN_SHIFT | notes.o.row << ROW_SHIFT),
+            self.hash.event.eq(notes.o.event),
+            self._gaussian.word.eq(self.hash.word0),
             self.xi.eq(self._gaussian.xi),
         ]
         return m
@@ -96,6 +95,7 @@ class Readout(wiring.Component):
     i_valid, i_tag, charge : In
         From the engine.
     norm_valid, norm_ticket, norm : In
+    hash : HashSignature, out
     bus : In(BusSignature), waiting : Out, quiet : In, noise_write : In
         As of ColumnConstants.
     response : Out(stream of read_response_layout)
@@ -122,6 +122,7 @@ class Readout(wiring.Component):
             "norm_valid": In(1),
             "norm_ticket": In(TICKET_BITS),
             "norm": In(norm_bits(geometry)),
+            "hash": Out(HashSignature()),
             "bus": In(BusSignature()),
             "waiting": Out(1),
             "quiet": In(1),
@@ -155,8 +156,8 @@ class Readout(wiring.Component):
 
         # The charge waits for its sample, or the sample for its charge; a clock more looks up what belongs to both.
         m.submodules.noise = noise = ReadNoise(geometry=g)
+        connect(m, noise.hash, flipped(self.hash))
         m.d.comb += [
-            noise.seed.eq(self.settings.seed),
             noise.chip.eq(self.settings.chip),
             noise.note.eq(self.note),
             noise.tag.eq(self.ahead),

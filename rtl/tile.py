@@ -14,6 +14,7 @@ from rtl.bus import BusSignature
 from rtl.constants import NoiseWrite
 from rtl.context import ContextLookup, settings_layout
 from rtl.engine import Engine, NetWrite
+from rtl.hash import HashSignature
 from rtl.input_buffer import InputBuffer
 from rtl.mesh import flit_layout
 from rtl.norm import Norm
@@ -50,6 +51,8 @@ class Tile(wiring.Component):
         Nothing is under way between input buffer and packer.
     read : In(ReadSignature)
         Verify reads. A request may follow before the codes of the one before; the same row again is not loaded again.
+    hash : HashSignature, out
+        Of the read noise; its key is `settings.seed`.
     net_write, noise_write : In
         Always accepted; in force for whatever is begun later.
     counters : Out
@@ -67,6 +70,7 @@ class Tile(wiring.Component):
             "hold": In(1),
             "idle": Out(1),
             "read": In(ReadSignature(geometry)),
+            "hash": Out(HashSignature()),
             "net_write": In(NetWrite(geometry)),
             "noise_write": In(NoiseWrite(geometry)),
             "counters": Out(counters_layout),
@@ -88,6 +92,7 @@ class Tile(wiring.Component):
         connect(m, flipped(self.i), buffer.i)
         connect(m, flipped(self.lookup), loader.lookup)
         connect(m, flipped(self.read.request), loader.read)
+        connect(m, readout.hash, flipped(self.hash))
         m.d.comb += [
             loader.ready.eq(buffer.ready),
             loader.begun.eq(buffer.begun),

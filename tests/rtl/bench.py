@@ -1,7 +1,11 @@
 """What tests of feed-forward components share: run columns of numbers through, a row a clock."""
 
 import numpy as np
+from amaranth.hdl import Module
+from amaranth.lib.wiring import connect
 from amaranth.sim import Simulator
+
+from rtl.hash import SharedHash
 
 
 def run_pipeline(dut, inputs, outputs, latency):
@@ -34,6 +38,17 @@ def run_pipeline(dut, inputs, outputs, latency):
 
     simulate(dut, testbench)
     return {name: np.array(values, np.int64) for name, values in seen.items()}
+
+
+def with_hashes(dut, *users):
+    """Return a design of `dut` and a hash for each of its `users`, keyed by its setting `seed`."""
+    m = Module()
+    m.submodules.dut = dut
+    for number, user in enumerate(users):
+        m.submodules[f"hash_{number}"] = hashed = SharedHash()
+        m.d.comb += hashed.key0.eq(dut.settings.seed)
+        connect(m, user, hashed.users[0])
+    return m
 
 
 def simulate(dut, *testbenches, processes=()):

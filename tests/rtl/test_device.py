@@ -9,6 +9,7 @@ from rtl.params import Purpose, Table, hash_counter, hash_key, preset
 from sim.device import aged_codes, pulsed_states, relaxed_and_exponent
 from sim.gauss import gaussian
 from sim.hash import threefry2x32
+from tests.rtl.bench import with_hashes
 
 CORNERS = np.array([0, 1, 127, 128, 255, 256, 32767, 51200, 65407, 65408, 65535])
 
@@ -46,7 +47,7 @@ def run(dut, settings, tile, aging, tables, requests):
                 seen.append((ctx.get(dut.state), ctx.get(dut.code)))
             await ctx.tick()
 
-    simulator = Simulator(dut)
+    simulator = Simulator(with_hashes(dut, dut.hash))
     simulator.add_clock(1e-6)
     simulator.add_testbench(bench)
     simulator.run()

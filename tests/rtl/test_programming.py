@@ -11,6 +11,7 @@ from sim.fixed import round_shift
 from sim.gauss import gaussian_hash
 from sim.programming import Programming as Model
 from sim.tile import VERIFY, Drive
+from tests.rtl.bench import with_hashes
 
 TARGET_LIMIT = (1 << 18) - 1
 
@@ -88,7 +89,7 @@ class Bench:
             await ctx.tick()
             await script(self, ctx)
 
-        simulator = Simulator(self.dut)
+        simulator = Simulator(with_hashes(self.dut, *self.dut.hash))
         simulator.add_clock(1e-6)
         simulator.add_testbench(main)
         for process in (self._records, self._writes, self._reads, self._idle):

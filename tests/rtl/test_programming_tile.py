@@ -9,6 +9,7 @@ from amaranth.sim import Simulator
 
 from rtl.bus import BusSignature
 from rtl.context import context_layout, settings_layout
+from rtl.core import share_hashes
 from rtl.params import EngineOperation, EngineRegion, Table, preset
 from rtl.params.formats import GMAX_G16
 from rtl.programming import Programming
@@ -32,6 +33,7 @@ class Pair(wiring.Component):
         m = Module()
         m.submodules.tile, m.submodules.programming = tile, programming = self.tile, self.programming
         connect(m, tile.read, programming.read)
+        share_hashes(m, tile, programming, self.settings.seed)
         connect(m, flipped(self.bus), programming.bus)
         for unit in (tile, programming):
             m.d.comb += [unit.settings.eq(self.settings), unit.lookup.record.eq(self.record)]

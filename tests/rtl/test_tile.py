@@ -12,6 +12,7 @@ from rtl.params.registers import COLUMN_STRIDE, EngineRegion
 from rtl.tile import Tile
 from sim.message import Message
 from sim.tile import VERIFY, Drive, Tiles
+from tests.rtl.bench import with_hashes
 from tests.rtl.flits import access, always, as_flit, message, often, put, seldom
 
 SETTINGS = {"seed": 0xC0FFEE11, "chip": 5, "verify_noise": 3000, "verify_gain": 60000, "verify_offset": -123456}
@@ -132,7 +133,7 @@ class Bench:
             await self.set_up(ctx)
             await scenario(ctx)
 
-        simulator = Simulator(self.dut)
+        simulator = Simulator(with_hashes(self.dut, self.dut.hash))
         simulator.add_clock(1e-6)
         simulator.add_testbench(bench)
         simulator.add_testbench(records, background=True)
