@@ -6,7 +6,8 @@ instruction is fetched meanwhile and begins when the last result of the one befo
 An instruction must not read a word that an earlier step of its own wrote; the numpy model refuses that.
 
 A program's results have priority over landing at the memory's write port; a send waits for room in its output buffer
-before it issues a step, so the pipeline itself never stalls. One word per clock; an instruction costs 18 clocks more.
+before it issues a step, so the pipeline itself never stalls. One word in `digital_turns` clocks; an instruction costs
+18 clocks more.
 """
 
 from amaranth.hdl import Cat, Module, Mux, Signal, Value, unsigned
@@ -184,6 +185,8 @@ class DigitalUnit(wiring.Component):
             landing.w_ready.eq(~store),
             read_a.addr.eq(Mux(landing.hold, bus_word, generator.a)),
             read_b.addr.eq(generator.b),
+            read_a.en.eq(landing.hold | pipeline.i.valid),
+            read_b.en.eq(pipeline.i.valid),
             pipeline.a.eq(read_a.data),
             pipeline.b.eq(read_b.data),
             pipeline.table_write.eq(access.write & (access.region == DigitalRegion.ACTIVATION_TABLES)
@@ -301,7 +304,7 @@ class DigitalUnit(wiring.Component):
                     m.d.comb += [generator.start.eq(1), header.eq(to_mesh)]
                     m.next = "Run"
             with m.State("Run"):
-                m.d.comb += step.eq(~to_mesh | (credits != 0))
+                m.d.comb += step.eq(pipeline.ready & (~to_mesh | (credits != 0)))
                 with m.If(step & generator.final):
                     m.next = "Drain"
             with m.State("Drain"):

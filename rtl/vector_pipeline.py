@@ -1,6 +1,7 @@
-"""The digital unit's arithmetic: W elements a clock through operation, reduction, rounding, table and saturation.
+"""The digital unit's arithmetic: words of W elements through operation, reduction, rounding, table and saturation.
 
-Every stage is a register; nothing stalls, the issuer counts what the receiver can take. A 24 x 24 multiplication is
+The elements of a word take turns at the lanes: the first W / turns of them, then the next, a clock each. Every stage is
+a register; nothing stalls, the issuer counts what the receiver can take. A 24 x 24 multiplication is
 three 18 x 18 multipliers and a 7 x 7 product in logic, its sum in the two stages after.
 """
 
@@ -12,6 +13,7 @@ from amaranth.lib.wiring import In, Out
 from rtl.address_generator import ADDRESS_BITS, instruction_layout
 from rtl.fixed import saturate
 from rtl.params import ACTIVATION_MAX, ELEMENT_BITS, Geometry, Mode, Operation, Post, Reduce
+from rtl.pipeline import register
 
 __all__ = ["ACCUMULATOR_BITS", "VectorPipeline", "step_layout"]
 
@@ -27,9 +29,11 @@ _LOW_BITS = 17
 _INDEX_BITS = 8
 
 step_layout = data.StructLayout({
-    "valid": unsigned(1), "first": unsigned(1), "last": unsigned(1), "final": unsigned(1), "d": unsigned(ADDRESS_BITS),
+    "valid": unsigned(1), "first": unsigned(1), "last": unsigned(1), "final": unsigned(1), "whole": unsigned(1),
+    "d": unsigned(ADDRESS_BITS),
 })
-"""A step of the loop on its way through the stages; `valid` is the only bit that needs a reset."""
+"""A step of the loop on its way through the stages, once for each turn of its word; `whole` marks the last turn.
+`valid` is the only bit that needs a reset."""
 
 
 def _limit(value: Signal, bits: int) -> Value:
@@ -61,6 +65,8 @@ class _Delay(wiring.Component):
 class _Lane(wiring.Component):
     """One element's arithmetic from the operands at the memory's outputs to the index of the tables, and the end.
 
+    Reductions of `turns` elements are under way at once, in turn.
+
     Members
     -------
     instruction, rounding : must hold still while a step is inside; rounding is half a unit of the shift
@@ -76,7 +82,8 @@ class _Lane(wiring.Component):
     LATENCY = 12
     """Clocks from the memory's output to `o`."""
 
-    def __init__(self):
+    def __init__(self, turns: int):
+        self._turns = turns
         super().__init__({
             "instruction": In(instruction_layout),
             "rounding": In(31),
@@ -101,13 +108,15 @@ class _Lane(wiring.Component):
         value = Signal(signed(_PRODUCT_BITS), reset_less=True)
         m.d.sync += value.eq(Mux(code.operation == Operation.MUL, self._product(m, a, b), self._simple(m, a, b)))
 
-        total = Signal(signed(ACCUMULATOR_BITS), reset_less=True)
+        totals = [Signal(signed(ACCUMULATOR_BITS), name=f"total_{k}", reset_less=True) for k in range(self._turns)]
+        total, before = totals[0], totals[-1]
+        m.d.sync += [later.eq(earlier) for earlier, later in zip(totals, totals[1:] + totals[:1], strict=True)]
         with m.If(self.restart | (code.reduce == Reduce.NONE)):
             m.d.sync += total.eq(value)
         with m.Elif(self.accumulate):
             with m.If(code.reduce == Reduce.SUM):
-                m.d.sync += total.eq(total + value)
-            with m.Elif(value > total[:_PRODUCT_BITS].as_signed()):
+                m.d.sync += total.eq(before + value)
+            with m.Elif(value > before[:_PRODUCT_BITS].as_signed()):
                 m.d.sync += total.eq(value)
 
         rounded = Signal(signed(ACCUMULATOR_BITS + 1), reset_less=True)
@@ -171,26 +180,25 @@ class _Lane(wiring.Component):
 
 
 class VectorPipeline(wiring.Component):
-    """W lanes and the activation tables.
+    """Lanes and their activation tables.
 
     Members
     -------
     instruction : must hold still from the clock before the first step to the last result
-    i : the step whose operands are at the memory's outputs in the clock after
+    ready : a step may come, once in `turns` clocks
+    i : the step whose operands are at the memory's outputs from the clock after, until the next step's are
     a, b : memory outputs, one clock after `i`
     o : the step whose result is at `o_data`: valid for results only, final with the last of the instruction
     o_data : W signed elements
     table_write, table_address, table_data : load the tables (table << 8 | index)
     """
 
-    LATENCY = _Lane.LATENCY + 1
-    """Clocks from `i` to `o`."""
-
     def __init__(self, *, geometry: Geometry):
         self.geometry = geometry
         width = geometry.transport * ELEMENT_BITS
         super().__init__({
             "instruction": In(instruction_layout),
+            "ready": Out(1),
             "i": In(step_layout),
             "a": In(width),
             "b": In(width),
@@ -208,14 +216,29 @@ class VectorPipeline(wiring.Component):
         m.submodules.after = after = _Delay(_Lane.LATENCY - _Lane.ACCUMULATE)
         rounding = Signal(31, reset_less=True)
         m.d.sync += rounding.eq(Mux(code.shift == 0, 0, 1 << (code.shift - 1)[:5]))
+        turns, lanes = self.geometry.digital_turns, self.geometry.digital_lanes
+        turn = Signal(range(turns))  # of the operands at the memory's outputs
+        step, repeated = Signal(step_layout), Signal(step_layout)
+        last_turn = turn == turns - 1
+        m.d.sync += [turn.eq(Mux(last_turn, 0, turn + 1)), repeated.eq(step)]
         m.d.comb += [
-            before.i.eq(self.i),
+            self.ready.eq(last_turn),
+            step.eq(Mux(last_turn, self.i, repeated)),
+            step.whole.eq(turn == (turns - 2) % turns),
+            before.i.eq(step),
             after.i.eq(before.o),
-            after.i.valid.eq(before.o.valid & (before.o.last | (code.reduce == Reduce.NONE))),
+            after.i.valid.eq(before.o.valid & before.o.whole & (before.o.last | (code.reduce == Reduce.NONE))),
             self.o.eq(after.o),
         ]
-        for k in range(self.geometry.transport):
-            m.submodules[f"lane_{k}"] = lane = _Lane()
+        bits = lanes * ELEMENT_BITS
+        a, b, result = Signal(bits), Signal(bits), Signal(bits)
+        m.d.comb += [a.eq(self.a.word_select(turn, bits)), b.eq(self.b.word_select(turn, bits))]
+        results = [result]
+        for k in range(turns - 1):
+            results.append(register(m, results[-1], f"result_{k}"))
+        m.d.comb += self.o_data.eq(Cat(reversed(results)))
+        for k in range(lanes):
+            m.submodules[f"lane_{k}"] = lane = _Lane(turns)
             # Both tables share a memory a lane, which reads one of them: an instruction has one.
             m.submodules[f"tables_{k}"] = tables = Memory(shape=signed(ELEMENT_BITS), depth=2 << _INDEX_BITS, init=[])
             read, write = tables.read_port(), tables.write_port()
@@ -223,8 +246,8 @@ class VectorPipeline(wiring.Component):
             m.d.comb += [
                 lane.instruction.eq(code),
                 lane.rounding.eq(rounding),
-                lane.a.eq(self.a[element]),
-                lane.b.eq(self.b[element]),
+                lane.a.eq(a[element]),
+                lane.b.eq(b[element]),
                 lane.restart.eq(before.o.valid & before.o.first),
                 lane.accumulate.eq(before.o.valid),
                 read.addr.eq(Cat(lane.index, code.post == Post.TABLE1)),
@@ -232,6 +255,6 @@ class VectorPipeline(wiring.Component):
                 write.addr.eq(self.table_address),
                 write.data.eq(self.table_data),
                 write.en.eq(self.table_write),
-                self.o_data[element].eq(lane.o),
+                result[element].eq(lane.o),
             ]
         return m

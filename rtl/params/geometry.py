@@ -36,7 +36,9 @@ class Geometry:
     adc_bits: int = 8
     """Bits of an ADC code, 4 to 12."""
     transport: int = 4
-    """W: elements a flit carries, activations an engine loads per clock, lanes of the digital unit."""
+    """W: elements a flit carries, activations an engine loads per clock, elements of a word of the digital unit."""
+    digital_turns: int = 1
+    """Clocks that the digital unit takes for a word: it has W / digital_turns lanes."""
     program_lanes: int = 1
     """P: devices that programming and ageing process side by side; divides 2 * pairs."""
     net_words: int = 1024
@@ -85,6 +87,8 @@ class Geometry:
         if self.lanes % self.transport or self.rows % self.transport:
             raise ValueError(f"lanes ({self.lanes}) and rows ({self.rows}) must be multiples of "
                              f"transport ({self.transport})")
+        if self.transport % self.digital_turns:
+            raise ValueError(f"digital_turns ({self.digital_turns}) must divide transport ({self.transport})")
         if self.lanes > self.rows:
             raise ValueError(f"lanes ({self.lanes}) must not exceed rows ({self.rows}): the rest would never work")
         if self.devices % self.program_lanes:
@@ -146,6 +150,11 @@ class Geometry:
         return self.lanes // self.transport
 
     @property
+    def digital_lanes(self) -> int:
+        """Elements that the digital unit takes up per clock."""
+        return self.transport // self.digital_turns
+
+    @property
     def code_max(self) -> int:
         """Largest magnitude of an ADC code."""
         return (1 << (self.adc_bits - 1)) - 1
@@ -188,7 +197,8 @@ PRESETS = _presets(
              routes=16, result_words=32, result_vectors=4),
     Geometry(name="small", engines=2, contexts=4, rows=32, columns=16, lanes=16, net_words=128, cells=2048,
              column_words=64, digital_words=256, instructions=32, programs=4, routes=32),
-    Geometry(name="board-small", engines=1, contexts=4, rows=32, columns=16, lanes=8, transport=2, state_bits=9,
+    Geometry(name="board-small", engines=1, contexts=4, rows=32, columns=16, lanes=8, transport=2,
+             digital_turns=2, state_bits=9,
              net_words=256, cells=2048, column_words=64, digital_words=256, instructions=32, programs=4, routes=16,
              result_words=32, result_vectors=4, mesh_columns=3),
     Geometry(name="demo", state_bits=9),

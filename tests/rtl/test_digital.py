@@ -34,8 +34,9 @@ SETTLE = 200
 class Bench:
     """One unit and its model, the same writes and messages for both."""
 
-    def __init__(self, writes, inputs, *, seed: int = 0, parts: dict[int, int] | None = None):
-        self.dut, self.model = DigitalUnit(geometry=GEOMETRY), DigitalModel(GEOMETRY)
+    def __init__(self, writes, inputs, *, seed: int = 0, parts: dict[int, int] | None = None, turns: int = 1):
+        self.dut = DigitalUnit(geometry=GEOMETRY.replace(digital_turns=turns))
+        self.model = DigitalModel(GEOMETRY)
         self.writes = writes
         for write in writes:
             self.model.write(*write)
@@ -165,8 +166,8 @@ def legal(rng, number: int, base: int, zone: int, words: int, count: int) -> lis
     return codes
 
 
-@pytest.mark.parametrize("seed", range(8))
-def test_random_programs(seed):
+@pytest.mark.parametrize(("turns", "seed"), [*((1, seed) for seed in range(8)), (2, 8), (2, 9), (4, 10), (4, 11)])
+def test_random_programs(turns, seed):
     """A program of two joined routes, random instructions, random memory and tables."""
     rng = np.random.default_rng(seed)
     codes = legal(rng, 2, LOW, 0, ZONE, 8)
@@ -180,7 +181,8 @@ def test_random_programs(seed):
     writes += [(DigitalRegion.ACTIVATION_TABLES, k, k * 3 - 700) for k in (0, 255, 256, 511)]
     scale = int(rng.choice([7, 12, 23]))
     inputs = {route: rng.integers(-(1 << scale), 1 << scale, (4, ZONE // 2 * W)) for route in (4, 5)}
-    Bench(writes, inputs, seed=seed).run(*(random.Random(seed).choice([always, often, seldom]) for _ in range(2)))
+    bench = Bench(writes, inputs, seed=seed, turns=turns)
+    bench.run(*(random.Random(seed).choice([always, often, seldom]) for _ in range(2)))
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -197,9 +199,10 @@ def test_several_programs_take_turns(seed):
     Bench(writes, inputs, seed=seed).run(always, seldom, words=range(100, 112))
 
 
-def test_results_leave_at_one_word_per_clock():
+@pytest.mark.parametrize("turns", [1, 2])
+def test_results_leave_at_one_word_in_the_clocks_of_its_turns(turns):
     codes = [Instruction(a_mode=Mode.LANDING, n0=2, a_s0=1, n1=60, destination=Destination.PARTIAL, route=1)]
-    bench = Bench(landing(0, 0, 0) + program(0, codes, slot=8), {0: np.arange(2 * W)[None]})
+    bench = Bench(landing(0, 0, 0) + program(0, codes, slot=8), {0: np.arange(2 * W)[None]}, turns=turns)
     dut, trace = bench.dut, []
 
     async def send(ctx):
@@ -218,7 +221,7 @@ def test_results_leave_at_one_word_per_clock():
     simulator.add_testbench(send)
     simulator.add_testbench(receive)
     simulator.run()
-    assert trace[-120:] == [1] * 120
+    assert trace[-120 * turns:] == ([0] * (turns - 1) + [1]) * 120
 
 
 def test_flits_on_unknown_routes_are_dropped():
