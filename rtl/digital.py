@@ -12,7 +12,6 @@ before it issues a step, so the pipeline itself never stalls. One word in `digit
 
 from amaranth.hdl import Cat, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import stream, wiring
-from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -24,6 +23,7 @@ from rtl.mesh import flit_layout
 from rtl.params import ELEMENT_BITS, EVENT_BITS, TIME_BITS, Destination, DigitalRegion, FlitKind, Geometry, Reduce
 from rtl.params.program import INSTRUCTION_WORDS
 from rtl.params.registers import PROGRAM_STRIDE, register
+from rtl.queue import Queue
 from rtl.vector_pipeline import VectorPipeline
 
 __all__ = ["DigitalUnit"]
@@ -209,7 +209,8 @@ class DigitalUnit(wiring.Component):
     def _output(self, m: Module, header: Signal, header_data: Value, route: Value, pipeline: VectorPipeline) -> Signal:
         """The output buffer; return its credits: flits it can take beyond those on their way."""
         layout = flit_layout(self.geometry)
-        m.submodules.output = output = SyncFIFOBuffered(width=layout.size, depth=_OUTPUT_FLITS)
+        m.submodules.output = output = Queue(shape=layout, depth=_OUTPUT_FLITS)
+        connect(m, output.o, flipped(self.o))
         flit = Signal(layout)
         kind = Mux(pipeline.instruction.destination == Destination.ACTIVATION, FlitKind.ACTIVATION.value,
                    FlitKind.PARTIAL.value)
@@ -219,11 +220,8 @@ class DigitalUnit(wiring.Component):
             flit.kind.eq(Mux(header, FlitKind.HEADER.value, kind)),
             flit.last.eq(~header & pipeline.o.final),
             flit.data.eq(Mux(header, header_data, pipeline.o_data)),
-            output.w_data.eq(flit),
-            output.w_en.eq(header | send),
-            Value.cast(self.o.payload).eq(output.r_data),
-            self.o.valid.eq(output.r_rdy),
-            output.r_en.eq(self.o.ready),
+            output.i.payload.eq(flit),
+            output.i.valid.eq(header | send),
         ]
         return Signal(range(_OUTPUT_FLITS + 1), init=_OUTPUT_FLITS - 2, name="credits")
 

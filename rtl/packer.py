@@ -2,13 +2,13 @@
 
 from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import stream, wiring
-from amaranth.lib.fifo import SyncFIFOBuffered
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import bits_for
 
 from rtl.mesh import flit_layout
 from rtl.notes import Notes
 from rtl.params import ELEMENT_BITS, FlitKind, Geometry
+from rtl.queue import Queue
 from rtl.readout import partial_layout
 from rtl.schedule import flits_bits, note_layout, output_note_layout
 
@@ -51,7 +51,8 @@ class Packer(wiring.Component):
         m = Module()
         g = self.geometry
         layout = flit_layout(g)
-        m.submodules.queue = queue = SyncFIFOBuffered(width=layout.size, depth=self.depth)
+        m.submodules.queue = queue = Queue(shape=layout, depth=self.depth)
+        connect(m, queue.o, flipped(self.o))
         m.submodules.notes = notes = Notes(shape=output_note_layout)
         m.d.comb += [
             notes.write.eq(self.note.valid),
@@ -80,11 +81,8 @@ class Packer(wiring.Component):
             flit.kind.eq(Mux(header, FlitKind.HEADER, FlitKind.PARTIAL)),
             flit.last.eq(now.tag.last),
             flit.data.eq(Mux(header, Cat(notes.o.event, notes.o.time), Cat(word))),
-            queue.w_en.eq(header | full),
-            queue.w_data.eq(flit),
-            self.o.valid.eq(queue.r_rdy),
-            self.o.payload.eq(queue.r_data),
-            queue.r_en.eq(self.o.ready),
+            queue.i.valid.eq(header | full),
+            queue.i.payload.eq(flit),
         ]
 
         used = Signal(range(self.depth + 1))

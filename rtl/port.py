@@ -12,13 +12,13 @@ Results of one vector are one message. The result memory must hold all results o
 
 from amaranth.hdl import Array, Cat, Module, Mux, Signal, unsigned
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from rtl.bus import BusSignature
 from rtl.mesh import flit_layout
 from rtl.params import ELEMENT_BITS, EVENT_BITS, POSITION_BITS, TIME_BITS, FlitKind, Geometry, PortRegion
+from rtl.queue import Queue
 
 __all__ = ["ByteLayout", "Port"]
 
@@ -194,12 +194,12 @@ class _Results(wiring.Component):
         m = Module()
         transport, depth = self._geometry.transport, self._geometry.result_words
         width = max(transport * ELEMENT_BITS, EVENT_BITS + TIME_BITS)  # a result's position is not told
-        m.submodules.memory = memory = SyncFIFOBuffered(width=width + 1, depth=depth)
+        m.submodules.memory = memory = Queue(shape=unsigned(width + 1), depth=depth)
         complete = Signal(range(depth + 1))
         m.d.comb += [
-            memory.w_data.eq(Cat(self.i.payload.data[:width], self.i.payload.last)),
-            memory.w_en.eq(self.i.valid),
-            self.i.ready.eq(memory.w_rdy),
+            memory.i.payload.eq(Cat(self.i.payload.data[:width], self.i.payload.last)),
+            memory.i.valid.eq(self.i.valid),
+            self.i.ready.eq(memory.i.ready),
             self.arrived.eq(self.i.valid & self.i.ready & self.i.payload.last),
             self.taken.eq(self.o.valid & self.o.ready & self.o.payload.last),
             self.available.eq(complete != 0),
@@ -214,7 +214,7 @@ class _Results(wiring.Component):
         header = Signal(init=1)  # the next flit out of the memory is a header
         extended = Signal(8 * word_bytes)
         for k in range(transport):
-            element = memory.r_data[:width].word_select(k, ELEMENT_BITS).as_signed()
+            element = memory.o.payload[:width].word_select(k, ELEMENT_BITS).as_signed()
             m.d.comb += extended.word_select(k, 8 * _ELEMENT_BYTES).eq(element)
         m.d.comb += [
             self.o.valid.eq(left != 0),
@@ -225,13 +225,13 @@ class _Results(wiring.Component):
             m.d.sync += [shift.eq(shift >> 8), left.eq(left - 1)]
         # A word follows the last byte of the one before without a gap; a result's end leaves one, for `complete`.
         emptied = (left == 0) | ((left == 1) & self.o.ready & ~final)
-        with m.If(emptied & memory.r_rdy & self.available):
-            m.d.comb += memory.r_en.eq(1)
+        with m.If(emptied & memory.o.valid & self.available):
+            m.d.comb += memory.o.ready.eq(1)
             m.d.sync += [
-                shift.eq(Mux(header, memory.r_data[:EVENT_BITS + TIME_BITS], extended)),
+                shift.eq(Mux(header, memory.o.payload[:EVENT_BITS + TIME_BITS], extended)),
                 left.eq(Mux(header, _HEADER_BYTES, word_bytes)),
-                final.eq(memory.r_data[-1]),
-                header.eq(memory.r_data[-1]),
+                final.eq(memory.o.payload[-1]),
+                header.eq(memory.o.payload[-1]),
             ]
         return m
 
