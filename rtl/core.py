@@ -7,13 +7,15 @@ operation runs the tiles are held, and every register access waits for its end.
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
+from amaranth.utils import bits_for
 
-from rtl.bus import BusDecoder, BusSignature
+from rtl.bus import BusDecoder, BusRequest, BusSignature
 from rtl.context import ContextLookup, context_layout, settings_layout
 from rtl.hash import SharedHash
 from rtl.mesh import flit_layout
 from rtl.params import EngineRegion, Geometry
 from rtl.params.registers import CONTEXT_STRIDE, fields
+from rtl.pipeline import register
 from rtl.programming import Programming
 from rtl.tile import Tile
 
@@ -23,14 +25,13 @@ _OPERATION = 0  # offset of the one register that belongs to the programming com
 
 
 class ContextTable(wiring.Component):
-    """The records of all contexts: written and read field by field over the bus, looked up whole.
+    """The records of all contexts: written field by field, looked up whole.
 
     Members
     -------
     write, context, field, value : In
         Stores one field of one record.
-    lookups : In
-        Two independent readers.
+    lookup : In
     """
 
     def __init__(self, *, geometry: Geometry):
@@ -38,27 +39,74 @@ class ContextTable(wiring.Component):
         self.fields = fields("engine", EngineRegion.CONTEXTS)
         super().__init__({
             "write": In(1), "context": In(6), "field": In(range(CONTEXT_STRIDE)), "value": In(32),
-            "lookups": In(ContextLookup()).array(2),
+            "lookup": In(ContextLookup()),
         })
 
     def elaborate(self, platform):
         m = Module()
 
-        for register in self.fields:
-            shape = context_layout[register.name].shape
+        for entry in self.fields:
+            shape = context_layout[entry.name].shape
             store = memory.Memory(shape=shape, depth=self.geometry.contexts, init=[])
-            m.submodules[register.name] = store
-            write = store.write_port()
+            m.submodules[entry.name] = store
+            write, read = store.write_port(), store.read_port()
             m.d.comb += [
                 write.addr.eq(self.context),
                 write.data.eq(self.value),
-                write.en.eq(self.write & (self.field == register.offset)),
+                write.en.eq(self.write & (self.field == entry.offset)),
+                read.addr.eq(self.lookup.index),
+                self.lookup.record[entry.name].eq(read.data),
             ]
-            for lookup in self.lookups:
-                read = store.read_port()
-                m.d.comb += [read.addr.eq(lookup.index), lookup.record[register.name].eq(read.data)]
 
         return m
+
+
+class _ReadBack(wiring.Component):
+    """What was written to registers and records, kept once more for the bus: a memory, not a multiplexer of them all.
+
+    Members
+    -------
+    request, write : In
+        The access, and whether to store it.
+    exists : Out(1)
+        There is such a register, or such a record.
+    word : Out(32)
+        What is read there, a clock later.
+    """
+
+    def __init__(self, *, geometry: Geometry):
+        self._words = geometry.contexts * CONTEXT_STRIDE
+        super().__init__({"request": In(BusRequest), "write": In(1), "exists": Out(1), "word": Out(32)})
+
+    def elaborate(self, platform):
+        m = Module()
+        offset = self.request.offset
+        registers, records = fields("engine", EngineRegion.REGISTERS)[1:], fields("engine", EngineRegion.CONTEXTS)
+        of_record = self.request.region == EngineRegion.CONTEXTS
+        bits = bits_for(max(self._words - 1, registers[-1].offset))
+        m.submodules.words = words = memory.Memory(shape=32, depth=2 << bits, init=[], attrs={"no_rw_check": 1})
+        write, read = words.write_port(), words.read_port()
+        mask = Signal(32)
+        with m.If(of_record):
+            m.d.comb += self.exists.eq(offset < self._words)
+            self._bits(m, mask, offset % CONTEXT_STRIDE, records)
+        with m.Else():
+            m.d.comb += self.exists.eq(offset <= registers[-1].offset)
+            self._bits(m, mask, offset, registers)
+        existed = register(m, self.exists, "existed")
+        m.d.comb += [
+            write.addr.eq(Cat(offset[:bits], of_record)), read.addr.eq(write.addr),
+            write.data.eq(self.request.data & mask), write.en.eq(self.write & self.exists),
+            self.word.eq(Mux(existed, read.data, 0)),
+        ]
+        return m
+
+    @staticmethod
+    def _bits(m, mask, offset, described):
+        with m.Switch(offset):
+            for entry in described:
+                with m.Case(entry.offset):
+                    m.d.comb += mask.eq((1 << entry.bits) - 1)
 
 
 def share_hashes(m, tile, programming, seed):
@@ -128,38 +176,43 @@ class Core(wiring.Component):
             with m.Default():
                 m.d.comb += decoder.select.eq(3)
 
-        settings = Signal(settings_layout)
+        settings = Signal(settings_layout, reset_less=True)  # as the memory they are read back from
         m.d.comb += [tile.settings.eq(settings), programming.settings.eq(settings)]
         share_hashes(m, tile, programming, settings.seed)
 
-        # The second lookup serves programming while it is busy and bus reads otherwise.
+        # While programming looks, reads are of its own context.
         bus = decoder.o[2]
-        context = bus.request.payload.offset[4:10]
-        connect(m, tile.lookup, contexts.lookups[0])
+        access = bus.request.payload
+        m.submodules.read_back = read_back = _ReadBack(geometry=self.geometry)
         m.d.comb += [
-            contexts.lookups[1].index.eq(Mux(programming.busy, programming.lookup.index, context)),
-            programming.lookup.record.eq(contexts.lookups[1].record),
-            contexts.context.eq(context),
-            contexts.field.eq(bus.request.payload.offset[:4]),
-            contexts.value.eq(bus.request.payload.data),
+            contexts.lookup.index.eq(Mux(programming.looking, programming.lookup.index, tile.lookup.index)),
+            tile.lookup.record.eq(contexts.lookup.record),
+            programming.lookup.record.eq(contexts.lookup.record),
+            contexts.context.eq(access.offset // CONTEXT_STRIDE),
+            contexts.field.eq(access.offset % CONTEXT_STRIDE),
+            contexts.value.eq(access.data),
+            read_back.request.eq(access),
         ]
 
         answer = Signal(32)
-        selected = Signal.like(bus.request.payload, reset_less=True)
+        selected = Signal.like(access, reset_less=True)
         with m.FSM():
             with m.State("Idle"):
                 m.d.comb += bus.request.ready.eq(~programming.busy)
-                m.d.sync += selected.eq(bus.request.payload)
+                m.d.sync += selected.eq(access)
                 with m.If(bus.request.valid & bus.request.ready):
-                    with m.If(bus.request.payload.write):
-                        m.d.comb += contexts.write.eq(bus.request.payload.region == EngineRegion.CONTEXTS)
-                        with m.If(bus.request.payload.region == EngineRegion.REGISTERS):
-                            self._write_setting(m, settings, bus.request.payload)
+                    with m.If(access.write & (access.region == EngineRegion.REGISTERS)):
+                        m.d.comb += read_back.write.eq(1)
+                        self._write_setting(m, settings, access)
+                    with m.If(access.write & (access.region == EngineRegion.CONTEXTS)):
+                        m.d.comb += [read_back.write.eq(1), contexts.write.eq(read_back.exists)]
                     m.next = "Look up"
             with m.State("Look up"):
                 m.d.sync += answer.eq(0)
                 with m.If(~selected.write):
-                    self._read(m, answer, selected, settings, contexts.lookups[1].record, tile, programming)
+                    m.d.sync += answer.eq(read_back.word)
+                    with m.If(selected.region == EngineRegion.COUNTERS):
+                        self._read_counter(m, answer, selected.offset, tile, programming)
                 m.next = "Respond"
             with m.State("Respond"):
                 m.d.comb += [bus.response.valid.eq(1), bus.response.payload.eq(answer)]
@@ -170,24 +223,16 @@ class Core(wiring.Component):
 
     def _write_setting(self, m, settings, request):
         with m.Switch(request.offset):
-            for register in fields("engine", EngineRegion.REGISTERS)[1:]:
-                with m.Case(register.offset):
-                    m.d.sync += settings[register.name].eq(request.data)
+            for entry in fields("engine", EngineRegion.REGISTERS)[1:]:
+                with m.Case(entry.offset):
+                    m.d.sync += settings[entry.name].eq(request.data)
 
-    def _read(self, m, answer, request, settings, record, tile, programming):
-        with m.Switch(request.region):
-            with m.Case(EngineRegion.REGISTERS), m.Switch(request.offset):
-                for register in fields("engine", EngineRegion.REGISTERS)[1:]:
-                    with m.Case(register.offset):
-                        m.d.sync += answer.eq(settings[register.name])
-            with m.Case(EngineRegion.CONTEXTS), m.Switch(request.offset[:4]):
-                for register in fields("engine", EngineRegion.CONTEXTS):
-                    with m.Case(register.offset):
-                        m.d.sync += answer.eq(record[register.name])
-            with m.Case(EngineRegion.COUNTERS), m.Switch(request.offset[:5]):
-                for register in fields("engine", EngineRegion.COUNTERS):
-                    owner = programming if register.name in programming.counters.shape().members else tile
-                    words = Cat(owner.counters[register.name], Signal(64))[:64]
-                    for half in range(2):
-                        with m.Case(register.offset + half):
-                            m.d.sync += answer.eq(words[32 * half:32 * half + 32])
+    def _read_counter(self, m, answer, offset, tile, programming):
+        m.d.sync += answer.eq(0)
+        with m.Switch(offset):
+            for entry in fields("engine", EngineRegion.COUNTERS):
+                owner = programming if entry.name in programming.counters.shape().members else tile
+                words = Cat(owner.counters[entry.name], Signal(64))[:64]
+                for half in range(2):
+                    with m.Case(entry.offset + half):
+                        m.d.sync += answer.eq(words[32 * half:32 * half + 32])

@@ -27,8 +27,8 @@ class Programming(wiring.Component):
     -------
     settings : In
         The engine's registers: steady while busy.
-    lookup : ContextLookup, out
-        Asks for the record of `settings.context` while busy.
+    lookup, looking : Out
+        Asks for the record of `settings.context` while `looking`: from when the tiles are idle until no more busy.
     bus : BusSignature, in
     busy : Out(1)
         An operation is asked for or runs: the tiles must not start inference.
@@ -42,8 +42,8 @@ class Programming(wiring.Component):
     def __init__(self, *, geometry: Geometry):
         self.geometry = geometry
         super().__init__({
-            "settings": In(settings_layout), "lookup": Out(ContextLookup()), "bus": In(BusSignature()),
-            "busy": Out(1), "tile_idle": In(1), "read": Out(ReadSignature(geometry)),
+            "settings": In(settings_layout), "lookup": Out(ContextLookup()), "looking": Out(1),
+            "bus": In(BusSignature()), "busy": Out(1), "tile_idle": In(1), "read": Out(ReadSignature(geometry)),
             "hash": Out(HashSignature()).array(geometry.program_lanes), "hashing": Out(1),
             "net_write": Out(NetWrite(geometry)), "noise_write": Out(NoiseWrite(geometry)),
             "counters": Out(programming_counters),
@@ -100,17 +100,18 @@ class Programming(wiring.Component):
                 with m.If(self.bus.response.ready):
                     m.next = "Idle"
                     with m.If(operation != 0):
-                        m.d.sync += waited.eq(0)
                         m.next = "Hold"
-            with m.State("Hold"):  # the tiles finish; the record is looked up
-                m.d.sync += waited.eq(waited | 1)
-                with m.If(self.tile_idle & waited[0]):
+            with m.State("Hold"):  # the tiles finish
+                with m.If(self.tile_idle):
+                    m.d.comb += self.looking.eq(1)
                     m.next = "Start"
             with m.State("Start"):
+                m.d.comb += self.looking.eq(1)
                 m.d.comb += [array.start.eq(operation != EngineOperation.PROBE),
                              controller.start.eq(operation != EngineOperation.AGE)]
                 m.next = "Run"
             with m.State("Run"):
+                m.d.comb += self.looking.eq(1)
                 with m.If(array.idle & ~controller.busy):
                     m.d.sync += operation.eq(0)
                     m.next = "Idle"
