@@ -31,8 +31,8 @@ _ELEMENT_BYTES = 4
 ByteLayout = data.StructLayout({"byte": unsigned(8), "last": unsigned(1)})
 """A byte of the body of SEND or of a result, and whether it is the last."""
 
-_WAITING_WORDS = 511
-"""Words (of W elements) that wait for their turn: with the FIFO's output register one block RAM."""
+_WAITING_WORDS = 512
+"""Words (of W elements) that wait for their turn: as many as a block RAM has."""
 
 _plan_layout = data.StructLayout({
     "route": unsigned(6), "_": unsigned(2), "words": unsigned(_WORD_BITS), "position": unsigned(POSITION_BITS)})
@@ -268,14 +268,13 @@ class Port(wiring.Component):
         m = Module()
         window, segments = Signal(4, init=1), Signal(_SEGMENT_BITS)
         m.submodules.gatherer = gatherer = _Gatherer(self.geometry)
-        m.submodules.waiting = waiting = SyncFIFOBuffered(
-            width=len(gatherer.o.payload.as_value()), depth=_WAITING_WORDS)
+        m.submodules.waiting = waiting = Queue(shape=gatherer.o.payload.shape(), depth=_WAITING_WORDS)
         m.submodules.cutter = cutter = _Cutter(self.geometry)
         m.submodules.results = results = _Results(self.geometry)
         m.submodules.plan = plan = Memory(shape=_plan_layout, depth=1 << _SEGMENT_BITS, init=[])
         connect(m, flipped(self.send), gatherer.i)
-        connect(m, gatherer.o, waiting.w_stream)
-        connect(m, waiting.r_stream, cutter.i)
+        connect(m, gatherer.o, waiting.i)
+        connect(m, waiting.o, cutter.i)
         connect(m, cutter.o, flipped(self.o))
         connect(m, flipped(self.i), results.i)
         connect(m, results.o, flipped(self.result))
