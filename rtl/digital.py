@@ -18,7 +18,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from rtl.address_generator import ADDRESS_BITS, AddressGenerator, instruction_layout
 from rtl.arbiter import Arbiter
 from rtl.bus import BusSignature
-from rtl.landing import AccessSignature, Landing, record_memory
+from rtl.landing import AccessSignature, Landing, program_bits, record_memory
 from rtl.mesh import flit_layout
 from rtl.params import ELEMENT_BITS, EVENT_BITS, TIME_BITS, Destination, DigitalRegion, FlitKind, Geometry, Reduce
 from rtl.params.program import INSTRUCTION_WORDS
@@ -238,7 +238,7 @@ class DigitalUnit(wiring.Component):
         start_port, latency_port = starts.read_port(domain="comb"), latencies.read_port(domain="comb")
         free_read, free_write = frees.read_port(domain="comb"), frees.write_port()
 
-        program = Signal(4, reset_less=True)
+        program = Signal(program_bits(self.geometry), reset_less=True)
         event = Signal(EVENT_BITS, reset_less=True)
         arrived, free, time = (Signal(TIME_BITS, name=n, reset_less=True) for n in ("arrived", "free", "time"))
         latency = Signal(_LATENCY_BITS, reset_less=True)

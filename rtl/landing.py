@@ -14,17 +14,23 @@ from amaranth.hdl import Cat, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import bits_for
 
 from rtl.address_generator import ADDRESS_BITS
 from rtl.mesh import flit_layout
 from rtl.params import ELEMENT_BITS, EVENT_BITS, TIME_BITS, DigitalRegion, FlitKind, Geometry
 from rtl.params.registers import PROGRAM_STRIDE, ROUTE_STRIDE, register
 
-__all__ = ["AccessSignature", "Landing", "record_memory"]
+__all__ = ["AccessSignature", "Landing", "program_bits", "record_memory"]
 
-_PROGRAM_BITS = 4
+_TARGET_BITS = register("digital", DigitalRegion.INPUT_ROUTES, "program").bits - 1
 _MESSAGE_BITS = register("digital", DigitalRegion.PROGRAMS, "messages").bits
 _PART_BITS = register("digital", DigitalRegion.INPUT_ROUTES, "more").bits
+
+
+def program_bits(geometry: Geometry) -> int:
+    """Return the bits of a program's number."""
+    return bits_for(geometry.programs - 1)
 
 
 class AccessSignature(wiring.Signature):
@@ -78,7 +84,7 @@ class Landing(wiring.Component):
             "w_data": Out(geometry.transport * ELEMENT_BITS),
             "w_ready": In(1),
             "full": Out(geometry.programs),
-            "program": In(_PROGRAM_BITS),
+            "program": In(program_bits(geometry)),
             "odd": Out(1),
             "slot_words": Out(ADDRESS_BITS),
             "event": Out(EVENT_BITS),
@@ -101,7 +107,7 @@ class Landing(wiring.Component):
 
         base, base_read = record("base", ADDRESS_BITS, DigitalRegion.INPUT_ROUTES, 0)
         more, more_read = record("more", _PART_BITS, DigitalRegion.INPUT_ROUTES, 2)
-        target, target_read = record("target", _PROGRAM_BITS + 1, DigitalRegion.INPUT_ROUTES, 1)
+        target, target_read = record("target", _TARGET_BITS + 1, DigitalRegion.INPUT_ROUTES, 1)
         messages, messages_read = record("messages", _MESSAGE_BITS, DigitalRegion.PROGRAMS, 1)
         slot, slot_read = record("slot", ADDRESS_BITS, DigitalRegion.PROGRAMS, 2)
         with m.If(access.region == DigitalRegion.INPUT_ROUTES):
@@ -116,9 +122,10 @@ class Landing(wiring.Component):
 
         # What has come: a route's share of how many runs and the runs of a program, both modulo 4; the messages of a
         # share that is not complete; and the state of each slot.
-        runs = Signal(data.ArrayLayout(2, 1 << _PROGRAM_BITS))
-        started, counted, full = (Signal(2 << _PROGRAM_BITS, name=n) for n in ("started", "counted", "full"))
-        used = Signal(1 << _PROGRAM_BITS)
+        bits = program_bits(self.geometry)
+        runs = Signal(data.ArrayLayout(2, 1 << bits))
+        started, counted, full = (Signal(2 << bits, name=n) for n in ("started", "counted", "full"))
+        used = Signal(1 << bits)
         m.submodules.numbers = numbers = Memory(shape=unsigned(2), depth=routes, init=[])
         m.submodules.parts = parts = Memory(shape=unsigned(_PART_BITS), depth=routes, init=[])
         m.submodules.places = places = Memory(shape=unsigned(ADDRESS_BITS), depth=routes, init=[])
@@ -130,7 +137,7 @@ class Landing(wiring.Component):
         held = Signal()
         flit = Signal(flit_layout(self.geometry), reset_less=True)
         zone = Signal(ADDRESS_BITS, reset_less=True)
-        program = Signal(_PROGRAM_BITS, reset_less=True)
+        program = Signal(bits, reset_less=True)
         final_part = Signal(_PART_BITS, reset_less=True)
         wanted = Signal(reset_less=True)
         release = Signal()
@@ -145,7 +152,8 @@ class Landing(wiring.Component):
         with m.If(self.i.ready):
             m.d.sync += [
                 held.eq(self.i.valid), flit.eq(self.i.payload), zone.eq(base_port.data),
-                program.eq(target_port.data[:_PROGRAM_BITS]), wanted.eq(target_port.data[-1]),
+                program.eq(target_port.data[:bits]),
+                wanted.eq(target_port.data[-1] & (target_port.data[:_TARGET_BITS] < programs)),
                 final_part.eq(more_port.data),
             ]
 
@@ -157,7 +165,7 @@ class Landing(wiring.Component):
         part = Signal(_PART_BITS, reset_less=True)
         start = Signal(ADDRESS_BITS, reset_less=True)
         allowed = Signal(reset_less=True)
-        which = Signal(_PROGRAM_BITS + 1, reset_less=True)
+        which = Signal(bits + 1, reset_less=True)
         m.d.sync += [
             number.eq(number_read.data),
             part.eq(part_read.data),
@@ -244,7 +252,7 @@ class Landing(wiring.Component):
         m.d.comb += self.quiet.eq(fsm.ongoing("Flit") & ~self.w_valid)
 
         # The program that runs, or is about to.
-        current = Signal(_PROGRAM_BITS + 1)
+        current = Signal(bits + 1)
         ended_stamp, ended_slot = stamps.read_port(domain="comb"), slot.read_port(domain="comb")
         m.d.comb += [
             self.odd.eq(runs[self.program][0]),
@@ -269,7 +277,7 @@ class Landing(wiring.Component):
             for port in (number_write, part_write):
                 m.d.comb += [port.en.eq(1), port.addr.eq(record_index), port.data.eq(0)]
         with m.If(reset_program & (record_index < programs)):
-            named = record_index[:_PROGRAM_BITS]
+            named = record_index[:bits]
             m.d.sync += [runs[named].eq(0), used.bit_select(named, 1).eq(0)]
             m.d.sync += [flags.word_select(named, 2).eq(0) for flags in (started, counted, full)]
         return m
