@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """The queue: order, capacity, pace."""
 
 import random
