@@ -22,14 +22,14 @@ from rtl.params import Geometry
 from rtl.params.formats import CODE_BITS, G16_BITS
 from rtl.pipeline import delay
 from rtl.state_memory import StateMemory
+from rtl.totals import COUNTER_BITS
 
 __all__ = ["Array", "PulseRequest", "StateAccess", "programming_counters"]
 
-_COUNTER_BITS = 48
 _SETTLE = 7
 """Clocks from a result of the device pipeline to the last group of the engine having passed on the net."""
 
-programming_counters = data.StructLayout({"pulses": _COUNTER_BITS, "aged": _COUNTER_BITS})
+programming_counters = data.StructLayout({"pulses": COUNTER_BITS, "aged": COUNTER_BITS})
 
 
 class PulseRequest(data.StructLayout):

@@ -18,6 +18,7 @@ from rtl.params.registers import CONTEXT_STRIDE, fields
 from rtl.pipeline import register
 from rtl.programming import Programming
 from rtl.tile import Tile
+from rtl.totals import Totals
 
 __all__ = ["ContextTable", "Core", "share_hashes"]
 
@@ -196,6 +197,7 @@ class Core(wiring.Component):
 
         answer = Signal(32)
         selected = Signal.like(access, reset_less=True)
+        totals, counter = self._totals(m, selected, tile, programming)
         with m.FSM():
             with m.State("Idle"):
                 m.d.comb += bus.request.ready.eq(~programming.busy)
@@ -212,7 +214,8 @@ class Core(wiring.Component):
                 with m.If(~selected.write):
                     m.d.sync += answer.eq(read_back.word)
                     with m.If(selected.region == EngineRegion.COUNTERS):
-                        self._read_counter(m, answer, selected.offset, tile, programming)
+                        m.d.comb += totals.read.eq(1)
+                        m.d.sync += answer.eq(counter)
                 m.next = "Respond"
             with m.State("Respond"):
                 m.d.comb += [bus.response.valid.eq(1), bus.response.payload.eq(answer)]
@@ -227,12 +230,13 @@ class Core(wiring.Component):
                 with m.Case(entry.offset):
                     m.d.sync += settings[entry.name].eq(request.data)
 
-    def _read_counter(self, m, answer, offset, tile, programming):
-        m.d.sync += answer.eq(0)
-        with m.Switch(offset):
-            for entry in fields("engine", EngineRegion.COUNTERS):
-                owner = programming if entry.name in programming.counters.shape().members else tile
-                words = Cat(owner.counters[entry.name], Signal(64))[:64]
-                for half in range(2):
-                    with m.Case(entry.offset + half):
-                        m.d.sync += answer.eq(words[32 * half:32 * half + 32])
+    def _totals(self, m, selected, tile, programming):
+        """Return the word of the counter that is selected; what does not exist is 0."""
+        counted = fields("engine", EngineRegion.COUNTERS)
+        m.submodules.totals = totals = Totals(count=len(counted))
+        for k, entry in enumerate(counted):
+            owner = programming if entry.name in programming.counters.shape().members else tile
+            m.d.comb += totals.counters[k].eq(owner.counters[entry.name])
+        m.d.comb += totals.index.eq(selected.offset[1:])
+        word = Mux(selected.offset[0], totals.total[32:], totals.total[:32])
+        return totals, Mux(selected.offset < 2 * len(counted), word, 0)

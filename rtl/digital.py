@@ -24,11 +24,11 @@ from rtl.params import ELEMENT_BITS, EVENT_BITS, TIME_BITS, Destination, Digital
 from rtl.params.program import INSTRUCTION_WORDS
 from rtl.params.registers import PROGRAM_STRIDE, register
 from rtl.queue import Queue
+from rtl.totals import COUNTER_BITS, Totals
 from rtl.vector_pipeline import VectorPipeline
 
 __all__ = ["DigitalUnit"]
 
-_COUNTER_BITS = 48
 _OUTPUT_FLITS = 32
 """Deeper than the pipeline, so that a stream of results never waits for its own credits."""
 
@@ -113,7 +113,7 @@ class DigitalUnit(wiring.Component):
                 part.access.write.eq(access.write), part.access.region.eq(access.region),
                 part.access.offset.eq(access.offset), part.access.data.eq(access.data),
             ]
-        counters = [Signal(_COUNTER_BITS, name=f"{name}_count") for name in ("message", "operation", "busy")]
+        counters = [Signal(COUNTER_BITS, name=f"{name}_count") for name in ("message", "operation", "busy")]
         idle, records = Signal(), Signal(32)
         word = self._memory(m, access, landing, generator, pipeline)
         own = (access.region == DigitalRegion.PROGRAMS) & (access.offset[0] == access.offset[1])
@@ -127,6 +127,8 @@ class DigitalUnit(wiring.Component):
         held = Signal(request.payload.shape(), reset_less=True)
         landing = m.submodules.landing
         elements = Signal.like(word)
+        m.submodules.totals = totals = Totals(count=len(counters))
+        m.d.comb += [totals.counters.eq(Cat(counters)), totals.index.eq(held.offset[1:])]
         m.d.comb += [access.region.eq(held.region), access.offset.eq(held.offset), access.data.eq(held.data)]
         m.d.sync += elements.eq(word)
         with m.FSM(name="access"):
@@ -147,12 +149,9 @@ class DigitalUnit(wiring.Component):
                 m.d.comb += landing.hold.eq(1)
                 m.d.sync += response.payload.eq(0)
                 with m.If(~held.write), m.Switch(held.region):
-                    with m.Case(DigitalRegion.COUNTERS):
-                        for k, counter in enumerate(counters):
-                            with m.If(held.offset == 2 * k):
-                                m.d.sync += response.payload.eq(counter[:32])
-                            with m.If(held.offset == 2 * k + 1):
-                                m.d.sync += response.payload.eq(counter[32:])
+                    with m.Case(DigitalRegion.COUNTERS), m.If(held.offset < 2 * len(counters)):
+                        m.d.comb += totals.read.eq(1)
+                        m.d.sync += response.payload.eq(Mux(held.offset[0], totals.total[32:], totals.total[:32]))
                     with m.Case(DigitalRegion.INPUT_ROUTES, DigitalRegion.PROGRAMS):
                         m.d.sync += response.payload.eq(records)
                     with m.Case(DigitalRegion.MEMORY):

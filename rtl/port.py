@@ -10,7 +10,7 @@ waits for a vector to come in byte by byte.
 Results of one vector are one message. The result memory must hold all results outstanding: the host sees to it.
 """
 
-from amaranth.hdl import Array, Cat, Module, Mux, Signal, unsigned
+from amaranth.hdl import Cat, Module, Mux, Signal, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out, connect, flipped
@@ -19,12 +19,12 @@ from rtl.bus import BusSignature
 from rtl.mesh import flit_layout
 from rtl.params import ELEMENT_BITS, EVENT_BITS, POSITION_BITS, TIME_BITS, FlitKind, Geometry, PortRegion
 from rtl.queue import Queue
+from rtl.totals import COUNTER_BITS, Totals
 
 __all__ = ["ByteLayout", "Port"]
 
 _SEGMENT_BITS = 6
 _WORD_BITS = 8
-_COUNTER_BITS = 48
 _HEADER_BYTES = (EVENT_BITS + TIME_BITS) // 8
 _ELEMENT_BYTES = 4
 
@@ -295,15 +295,17 @@ class Port(wiring.Component):
             self.credit.eq(outstanding < self.geometry.result_vectors),
             self.available.eq(results.available),
         ]
-        sent, received, cycles, hops = (Signal(_COUNTER_BITS, name=n) for n in ("sent", "received", "cycles", "hops"))
+        sent, received, cycles, hops = (Signal(COUNTER_BITS, name=n) for n in ("sent", "received", "cycles", "hops"))
         m.d.sync += [
             sent.eq(sent + accepted), received.eq(received + results.taken), cycles.eq(cycles + 1),
             hops.eq(hops + self.hops),
         ]
-        self._bus(m, window, segments, plan, Array([sent, received, cycles, hops]))
+        m.submodules.totals = totals = Totals(count=4)
+        m.d.comb += totals.counters.eq(Cat(sent, received, cycles, hops))
+        self._bus(m, window, segments, plan, totals)
         return m
 
-    def _bus(self, m: Module, window: Signal, segments: Signal, plan: Memory, counters: Array) -> None:
+    def _bus(self, m: Module, window: Signal, segments: Signal, plan: Memory, totals: Totals) -> None:
         write, read = plan.write_port(), plan.read_port(domain="comb")
         request, response = self.bus.request, self.bus.response
         access, offset = request.payload, request.payload.offset
@@ -319,7 +321,8 @@ class Port(wiring.Component):
             write.en.eq(store & (access.region == PortRegion.PLAN) & in_plan),
         ]
         # The upper half of a counter is that of the moment when its lower half was read.
-        high = Signal(_COUNTER_BITS - 32)
+        high = Signal(len(totals.total) - 32)
+        m.d.comb += totals.index.eq(offset[1:3])
         with m.If(response.valid & response.ready):
             m.d.sync += response.valid.eq(0)
         with m.If(accept):
@@ -330,12 +333,12 @@ class Port(wiring.Component):
                     with m.If(offset < 2):
                         m.d.sync += response.payload.eq(Mux(offset[0], segments, window))
                 with m.Case(PortRegion.COUNTERS):
-                    counter = counters[offset[1:3]]
-                    with m.If(offset < 2 * len(counters)):
+                    m.d.comb += totals.read.eq(1)
+                    with m.If(offset < 8):
                         with m.If(offset[0]):
                             m.d.sync += response.payload.eq(high)
                         with m.Else():
-                            m.d.sync += [response.payload.eq(counter[:32]), high.eq(counter[32:])]
+                            m.d.sync += [response.payload.eq(totals.total[:32]), high.eq(totals.total[32:])]
                 with m.Case(PortRegion.PLAN):
                     m.d.sync += response.payload.eq(Mux(in_plan, read.data, 0))
         with m.If(store & (access.region == PortRegion.REGISTERS)):

@@ -24,14 +24,13 @@ from rtl.params.registers import EngineRegion
 from rtl.read import ReadSignature
 from rtl.readout import Readout
 from rtl.schedule import Issuer, Loader, tag_layout
+from rtl.totals import COUNTER_BITS
 
 __all__ = ["NetWrite", "NoiseWrite", "ReadSignature", "Tile", "counters_layout"]
 
-_COUNTER_BITS = 48
-
 counters_layout = data.StructLayout(dict.fromkeys(
-    ("vectors", "row_ticks", "conversions", "clips", "verify_conversions", "busy"), _COUNTER_BITS))
-"""The tile's counters, named as in the register map."""
+    ("vectors", "row_ticks", "conversions", "clips", "verify_conversions", "busy"), COUNTER_BITS))
+"""The tile's short counters (`rtl/totals.py`), named as in the register map."""
 
 
 class Tile(wiring.Component):
@@ -170,6 +169,6 @@ class Tile(wiring.Component):
 
     def _count(self, m, steps):
         for name, step in steps.items():
-            counter = Signal(_COUNTER_BITS, name=name)
+            counter = Signal(COUNTER_BITS, name=name)
             m.d.sync += counter.eq(counter + step)
             m.d.comb += self.counters[name].eq(counter)
