@@ -60,14 +60,14 @@ class ColumnConstants(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         depth = self.geometry.column_words
-        m.submodules.noises = noises = memory.Memory(shape=unsigned(NOISE_BITS), depth=depth, init=[])
-        m.submodules.scales = scales = memory.Memory(shape=affine_layout["scale"].shape, depth=depth, init=[])
-        m.submodules.biases = biases = memory.Memory(shape=affine_layout["bias"].shape, depth=depth, init=[])
-        ports = {
-            "noise": (noises.read_port(), noises.write_port()),
-            "scale": (scales.read_port(), scales.write_port()),
-            "bias": (biases.read_port(), biases.write_port()),
-        }
+        # They are written while no column is under way: a word that is read in that clock is never used.
+        shapes = {"noise": unsigned(NOISE_BITS), "scale": affine_layout["scale"].shape,
+                  "bias": affine_layout["bias"].shape}
+        ports = {}
+        for name, shape in shapes.items():
+            m.submodules[f"{name}s"] = store = memory.Memory(
+                shape=shape, depth=depth, init=[], attrs={"no_rw_check": 1})
+            ports[name] = store.read_port(), store.write_port()
         request, response = self.bus.request, self.bus.response
         index = request.payload.offset[(COLUMN_STRIDE - 1).bit_length():]
         within = index < depth

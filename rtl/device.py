@@ -211,8 +211,10 @@ class Device(wiring.Component):
         At `spread_at` the spread of a pulse or of relaxation, 3 clocks later the shift; at `share_at` that of 1/f.
         """
         write = self.table_write
+        # Tables are written while no device is inside: a word that is read in that clock is never used.
         m.submodules.sigmas = memory = Memory(
-            shape=unsigned(_TABLE_BITS), depth=1 << _TABLE_INDEX_BITS + _INDEX_BITS, init=[])
+            shape=unsigned(_TABLE_BITS), depth=1 << _TABLE_INDEX_BITS + _INDEX_BITS, init=[],
+            attrs={"no_rw_check": 1})
         store, read = memory.write_port(), memory.read_port()
         for k, table in enumerate(_TABLES):
             with m.If(write.valid & (write.table == table)):
@@ -227,7 +229,8 @@ class Device(wiring.Component):
     def _exponents(self, m, g16):
         """Return mean and spread of the drift exponent, a clock after the conductance."""
         m.submodules.exponents = memory = Memory(
-            shape=data.ArrayLayout(unsigned(_TABLE_BITS), 2), depth=1 << _INDEX_BITS, init=[])
+            shape=data.ArrayLayout(unsigned(_TABLE_BITS), 2), depth=1 << _INDEX_BITS, init=[],
+            attrs={"no_rw_check": 1})
         store, read = memory.write_port(granularity=1), memory.read_port()
         m.d.comb += [store.addr.eq(self.table_write.index), read.addr.eq(g16[-_INDEX_BITS:]), read.en.eq(1)]
         for k, table in enumerate((Table.NU_MEAN, Table.NU_SIGMA)):

@@ -59,7 +59,9 @@ class _Fetch(wiring.Component):
 
     def elaborate(self, _platform):
         m = Module()
-        m.submodules.memory = memory = Memory(shape=unsigned(32), depth=self._depth, init=[])
+        # It is written while nothing runs: a word that is read in that clock is never used.
+        m.submodules.memory = memory = Memory(
+            shape=unsigned(32), depth=self._depth, init=[], attrs={"no_rw_check": 1})
         write, read = memory.write_port(), memory.read_port()
         words = Signal(32 * INSTRUCTION_WORDS, reset_less=True)
         address = Signal(_START_BITS + 3, reset_less=True)
