@@ -7,6 +7,7 @@ import dataclasses
 import io
 import json
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from rtl.params import ACTIVATION_MAX, Geometry, Instruction, geometry_hash
 
 __all__ = ["InputRoute", "Landing", "LayerPlan", "Placement", "PlacementError", "Program", "Route", "Tile"]
 
-FORMAT = 1
+FORMAT = 2
 Ints = NDArray[np.int64]
 
 
@@ -273,12 +274,12 @@ class Placement:
             "instructions": [instruction.words() for instruction in self.instructions],
             **{name: [dataclasses.asdict(item) for item in getattr(self, name)] for name in listed},
         }
-        arrays = {"memory": self.memory}
+        arrays: dict[str, NDArray[Any]] = {
+            "meta": np.frombuffer(json.dumps(meta).encode(), np.uint8), "memory": self.memory}
         for k, tile in enumerate(self.tiles):
             arrays[f"targets{k}"], arrays[f"scales{k}"] = tile.targets, tile.scales
         with Path(path).open("wb") as file:
-            np.savez_compressed(file, allow_pickle=False, meta=np.frombuffer(json.dumps(meta).encode(), np.uint8),
-                                **arrays)
+            np.savez_compressed(file, allow_pickle=False, digest=_digest(arrays), **arrays)
 
     @classmethod
     def load(cls, path: str | Path, geometry: Geometry | None = None) -> "Placement":
@@ -287,11 +288,14 @@ class Placement:
         Raises
         ------
         PlacementError
-            If the file cannot be read, or was compiled for another geometry or register map.
+            If the file cannot be read, was compiled for another geometry or register map, or holds anything else than
+            `save` has written: what reaches a chip was made by the compiler.
         """
         try:
             with np.load(io.BytesIO(Path(path).read_bytes()), allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
+            if arrays.pop("digest") != _digest(arrays):
+                raise PlacementError(f"{path} is not as it was compiled: compile the network again")
             meta = json.loads(arrays["meta"].tobytes())
             if meta["format"] != FORMAT:
                 raise PlacementError(f"{path} has format {meta['format']}, not {FORMAT}: compile the network again")
@@ -303,6 +307,15 @@ class Placement:
         except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, EOFError) as error:
             raise PlacementError(f"{path} is not a placement ({type(error).__name__}): compile the network again") \
                 from error
+
+
+def _digest(arrays: dict[str, NDArray[Any]]) -> int:
+    """Return the CRC-32 of the names, types, shapes and values of arrays."""
+    digest = 0
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        digest = zlib.crc32(array.tobytes(), zlib.crc32(f"{name} {array.dtype} {array.shape} ".encode(), digest))
+    return digest
 
 
 def _check_hash(path: str | Path, found: int, own: Geometry, wanted: Geometry | None) -> None:

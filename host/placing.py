@@ -33,9 +33,11 @@ def compile_command(network: str, data: str | None, geometry: str, output: Path 
         screen.tell("no --data: ranges come from random inputs between 0 and 1; give real ones for a network in use")
         size = load_network(network).input_size
         calibration = np.random.default_rng(1 if seed is None else seed).random((_GUESSES, size))
+    target = Path(output or Path(network).with_suffix(".npz").name)
+    if not target.resolve().parent.is_dir():
+        raise BitlineError(f"{target} cannot be written: there is no directory {target.resolve().parent}")
     placement = place(network, chip, calibration)
     show_placement(placement, screen)
-    target = output or Path(network).with_suffix(".npz").name
     try:
         placement.save(target)
     except OSError as error:
