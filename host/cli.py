@@ -38,6 +38,9 @@ TechnologyOption = Annotated[str, typer.Option("--technology", help="Kind of mem
 ProgrammingOption = Annotated[str, typer.Option("--programming", help="closed-loop (write-verify in the chip) or "
                                                                       "statistical.")]
 ExtrapolateOption = Annotated[bool, typer.Option("--extrapolate", help="Allow ages outside a technology's data.")]
+WithoutOption = Annotated[list[str] | None, typer.Option(
+    "--without", metavar="EFFECT", help="Switch an effect off: programming, window, verify-noise, relaxation, drift, "
+                                        "1/f, read. May be given again.")]
 IllustrativeOption = Annotated[bool, typer.Option("--illustrative", help="Allow numbers from memory, unchecked.")]
 DataOption = Annotated[str, typer.Option("--data", metavar="FILE", help="An .npz with x and optionally y and "
                                                                         "calibration; or mnist.")]
@@ -115,6 +118,7 @@ def run(
     images: ImagesOption = None,
     extrapolate: ExtrapolateOption = False,
     illustrative: IllustrativeOption = False,
+    without: WithoutOption = None,
     seed: SeedOption = None,
     json: JsonOption = None,
 ) -> None:
@@ -125,7 +129,7 @@ def run(
     screen = Screen(json)
     plan = RunPlan(network=network, data=data, device=device, technology=technology, programming=programming,
                    age=parse_age(age), compensate=compensate, images=images, seed=seed, extrapolate=extrapolate,
-                   illustrative=illustrative)
+                   illustrative=illustrative, without=tuple(without or ()))
     screen.result(run_network(plan, screen))
 
 

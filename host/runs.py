@@ -38,6 +38,7 @@ class RunPlan:
     programming: str = CLOSED_LOOP
     extrapolate: bool = False
     illustrative: bool = False
+    without: tuple[str, ...] = ()
     age: float = 0.0
     compensate: str = "none"
     images: int | None = None
@@ -45,7 +46,8 @@ class RunPlan:
 
     def kind(self) -> Technology:
         """Return the technology, or raise BitlineError if it does not fit the plan."""
-        found = technology_named(self.technology, extrapolate=self.extrapolate, illustrative=self.illustrative)
+        found = technology_named(self.technology, extrapolate=self.extrapolate, illustrative=self.illustrative,
+                                 without=self.without)
         if self.programming not in WAYS:
             raise BitlineError(f"--programming {self.programming}: choose {' or '.join(WAYS)}")
         try:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +28,19 @@ _KEYS: dict[str, dict[str, type]] = {
 }
 
 
-def technology_named(name: str, *, extrapolate: bool = False, illustrative: bool = False) -> Technology:
-    """Return a preset, or the technology of a .toml file.
+def technology_named(name: str, *, extrapolate: bool = False, illustrative: bool = False,
+                     without: Iterable[str] = ()) -> Technology:
+    """Return a preset, or the technology of a .toml file, with some effects switched off.
 
     Raises
     ------
     BitlineError
-        If there is no such preset, or something is wrong with the file.
+        If there is no such preset or effect, or something is wrong with the file.
     """
     try:
         found = load_technology(name) if name.endswith(".toml") else technology(name)
+        for effect in without:
+            found = found.without(effect)
     except ValueError as error:
         raise BitlineError(str(error)) from None
     return found.replace(extrapolate=extrapolate, illustrative=illustrative)

@@ -14,15 +14,24 @@ import numpy as np
 
 from sim.law import Ageing, Floats, Law, Number
 
-__all__ = ["CLOSED_LOOP", "PULSES", "STATISTICAL", "WAYS", "Technology", "drift_mean", "drift_spread", "mean_shift",
-           "reset_edge", "sigma_flicker", "sigma_programmed", "sigma_pulse", "sigma_read"]
+__all__ = ["CLOSED_LOOP", "EFFECTS", "PULSES", "STATISTICAL", "WAYS", "Technology", "drift_mean", "drift_spread",
+           "mean_shift", "reset_edge", "sigma_flicker", "sigma_programmed", "sigma_pulse", "sigma_read"]
 
 PULSES = ("melt", "one-way", "bipolar", "bits")
 """What a pulse does: makes a new state (melt), only adds (one-way; back by RESET only), moves both ways, sets a bit."""
 
 CLOSED_LOOP, STATISTICAL = "closed-loop", "statistical"
+_WORDS = {"activation_energy": "temperature law", "programmed": "spread of programmed devices", "flicker": "1/f noise",
+          "step_up": "pulse response"}
+"""Quantities that are not called by their field's name."""
+
 WAYS = (CLOSED_LOOP, STATISTICAL)
 """Programming: by write-verify in the chip, or the published distribution in one step."""
+
+
+EFFECTS = {"programming": "programming", "window": "window_error", "verify-noise": "verify_noise",
+           "relaxation": "relaxation", "drift": "drift", "1/f": "flicker_noise", "read": "read"}
+"""Effects that can be switched off, and their switches."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -134,6 +143,12 @@ class Technology:
         """Return everything that is known, by name."""
         return {name: value for name, value in vars(self).items() if isinstance(value, (Number, Law, Ageing))}
 
+    def without(self, effect: str) -> "Technology":
+        """Return a copy with an effect of EFFECTS switched off, or raise ValueError that lists them."""
+        if effect not in EFFECTS:
+            raise ValueError(f"unknown effect {effect!r}: choose from {', '.join(EFFECTS)}")
+        return self.replace(**{EFFECTS[effect]: False})
+
     def number(self, name: str) -> Number:
         """Return a number by name, or raise ValueError if this technology has none, or has it from memory only."""
         found = self._known(name)
@@ -148,7 +163,7 @@ class Technology:
 
     def _known(self, name: str) -> Any:
         found = getattr(self, name, None)
-        words = name.replace("_", " ")
+        words = _WORDS.get(name, name.replace("_", " "))
         if found is None:
             raise ValueError(f"technology {self.name!r} has no {words}: no source tells it")
         if found.trust == "M" and not self.illustrative:

@@ -140,6 +140,7 @@ def test_technologies_are_listed_with_sources():
     (("--technology", "rram-wan2022", "--programming", "statistical", "--age", "1h"), "not at 3600 s: --extrapolate"),
     (("--programming", "by-hand"), "--programming by-hand: choose closed-loop or statistical"),
     (("--technology", "none.toml"), "none.toml does not exist"),
+    (("--without", "gravity"), "unknown effect 'gravity': choose from programming, window"),
 ])
 def test_technologies_that_do_not_fit(files, options, words):
     ran = bitline("run", files / "net.onnx", "--data", files / "data.npz", "--device", "model:small", *options)

@@ -128,6 +128,21 @@ def test_switches_silence_their_own_effect_only():
     assert noise_gain(device, GEOMETRY, 100) > 0
 
 
+def test_the_three_errors_of_write_verify_have_switches():
+    device, full = technology("pcm"), tables(technology("pcm"))
+    landing = tables(device.without("window"))[Table.PULSE_SIGMA]
+    assert not landing[1:].any()
+    assert landing[0] == full[Table.PULSE_SIGMA][0]  # RESET is never verified
+    silent = device.without("verify-noise")
+    assert verify_settings(silent, GEOMETRY)["verify_noise"] == 0
+    assert noise_gain(silent, GEOMETRY, 100) == noise_gain(device, GEOMETRY, 100)
+    still = tables(device.without("relaxation"))
+    assert not still[Table.RELAX_SIGMA].any()
+    np.testing.assert_array_equal(still[Table.PULSE_SIGMA], full[Table.PULSE_SIGMA])
+    with pytest.raises(ValueError, match="unknown effect 'gravity': choose from programming, window"):
+        device.without("gravity")
+
+
 def test_ideal_is_noiseless():
     assert not any(values.any() for values in tables(technology("ideal"), DAY).values())
     assert noise_gain(technology("ideal"), GEOMETRY, 100) == 0
@@ -172,9 +187,9 @@ def test_log_time_and_age():
 def test_unknown_names_are_refused():
     with pytest.raises(ValueError, match=r"unknown technology 'flash': choose from pcm, pcm-hermes-1, .*, ideal"):
         technology("flash")
-    with pytest.raises(ValueError, match="technology 'ideal' has no flicker: no source tells it"):
+    with pytest.raises(ValueError, match="technology 'ideal' has no 1/f noise: no source tells it"):
         technology("ideal").law("flicker")
-    with pytest.raises(ValueError, match="technology 'sonos' has no activation energy: no source tells it"):
+    with pytest.raises(ValueError, match="technology 'sonos' has no temperature law: no source tells it"):
         technology("sonos").number("activation_energy")
 
 
@@ -235,7 +250,7 @@ def test_ages_outside_the_data(name, age, words):
 
 @pytest.mark.parametrize(("name", "way", "words"), [
     ("rram-wan2022", "closed-loop", "programmed by bipolar pulses, which write-verify does not give yet"),
-    ("ecram", "statistical", "technology 'ecram' has no programmed: no source tells it"),
+    ("ecram", "statistical", "technology 'ecram' has no spread of programmed devices: no source tells it"),
     ("sram", "statistical", "technology 'sram' holds bits"),
     ("pcm", "by hand", "unknown programming 'by hand': choose closed-loop or statistical"),
 ])
