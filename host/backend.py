@@ -157,15 +157,15 @@ class ModelBackend:
 
     def infer(self, events: Ints, times: Ints, activations: Ints, report: Report) -> tuple[Ints, Ints]:
         """Return (elements (N, M), times (N,))."""
-        result = self.chip.infer(events, times, activations)
+        elements, found = self.chip.infer(events, times, activations)
         report(len(events))
-        return result
+        return elements.astype(np.int64), found
 
     def trace(self, events: Ints, times: Ints, activations: Ints, landings: Sequence[Landing],
               earlier: int) -> list[Ints]:
         """Infer vectors and return what each brought to each landing, (N, elements)."""
         self.chip.infer(events, times, activations)
-        return [self.chip.landed[landing.route] for landing in landings]
+        return [self.chip.landed[landing.route].astype(np.int64) for landing in landings]
 
     def cycles(self) -> int | None:
         """Return None: the model has no clock."""

@@ -200,21 +200,26 @@ class Placement:
         """Real value of one unit of the result: logit = element * output_scale."""
         return self.layers[-1].unit
 
-    def quantize(self, x: Any) -> Ints:
+    def quantize(self, x: Any) -> NDArray[np.int8]:
         """Return the activations of inputs (N, inputs) in real values."""
-        steps = np.rint(np.asarray(x, np.float64) * self.input_scale)
-        return np.clip(steps, -ACTIVATION_MAX, ACTIVATION_MAX).astype(np.int64)
+        steps = np.asarray(x, np.float64) * self.input_scale
+        np.rint(steps, out=steps)
+        np.minimum(steps, ACTIVATION_MAX, out=steps)
+        np.maximum(steps, -ACTIVATION_MAX, out=steps)
+        return steps.astype(np.int8)
 
-    def arrange(self, activations: Ints) -> Ints:
+    def arrange(self, activations: NDArray[Any]) -> NDArray[Any]:
         """Return activations (N, inputs) in the order of the plan, padded with zeros: (N, words * W)."""
         layer, width = self.layers[0], self.geometry.transport
         words = {route.route: route for route in self.inputs if route.layer == 0}
-        parts = []
+        arranged = np.zeros((len(activations), sum(count for _, count in self.plan) * width), activations.dtype)
+        at = 0
         for route, count in self.plan:
             first = words[route].row_tile * layer.row_size
             part = activations[:, first:min(first + layer.row_size, layer.inputs)]
-            parts.append(np.pad(part, ((0, 0), (0, count * width - part.shape[1]))))
-        return np.concatenate(parts, axis=1)
+            arranged[:, at:at + part.shape[1]] = part
+            at += count * width
+        return arranged
 
     def logits(self, elements: Any) -> NDArray[np.float64]:
         """Return the real logits (N, outputs) of results (N, elements)."""

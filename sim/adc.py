@@ -7,23 +7,27 @@ from numpy.typing import NDArray
 
 from rtl.params.formats import (
     ADC_SHIFT,
+    GAUSS_BITS,
     GAUSS_FRACTION,
     NOISE_ROOT_FRACTION,
     NORM_FRACTION,
     SIGMA_BITS,
     SIGMA_FRACTION,
 )
-from sim.fixed import Ints, isqrt, round_shift
+from sim.fixed import Ints, Narrow, isqrt, round_shift, saturate
+
+_SIGMA_MAX = (1 << SIGMA_BITS) - 1
+_NARROW_SIGMA = (1 << 31) // (1 << (GAUSS_BITS - 1)) - 1
+"""Up to here sigma * xi and half a unit of its rounding fit 32 bits."""
 
 
-def norm(activations: Any) -> Ints:
-    """Return the root of the sum of squared activations over the last axis, rounded down, 4 fraction bits."""
-    activations = np.asarray(activations, np.int64)
-    return isqrt(np.einsum("...r,...r->...", activations, activations) << 2 * NORM_FRACTION)
+def norm(squares: Ints) -> Ints:
+    """Return the root of a sum of squared activations, rounded down, 4 fraction bits."""
+    return isqrt(squares << 2 * NORM_FRACTION)
 
 
-def noise_charge(noise: Any, norm: Any, xi: Any) -> Ints:
-    """Return round(sigma xi), the read noise of each conversion in charge units.
+def noise_charge(noise: Any, norm: Any, xi: Any) -> Any:
+    """Return round(sigma xi), the read noise of each conversion in charge units, int32.
 
     Parameters
     ----------
@@ -31,13 +35,15 @@ def noise_charge(noise: Any, norm: Any, xi: Any) -> Ints:
     norm : roots of the sums of squared activations, 4 fraction bits
     xi : Gaussian samples, 14 fraction bits; all broadcast against each other
     """
-    product = np.asarray(noise, np.int64) * np.asarray(norm, np.int64)
-    sigma = np.minimum(product >> (NOISE_ROOT_FRACTION + NORM_FRACTION - SIGMA_FRACTION), (1 << SIGMA_BITS) - 1)
-    result: Ints = round_shift(sigma * xi, SIGMA_FRACTION + GAUSS_FRACTION)
-    return result
+    sigma = np.multiply(noise, norm, dtype=np.uint32, casting="unsafe")  # 16 bits by 16 bits
+    sigma >>= NOISE_ROOT_FRACTION + NORM_FRACTION - SIGMA_FRACTION
+    if sigma.max() <= _NARROW_SIGMA:
+        return round_shift(sigma.view(np.int32) * xi, SIGMA_FRACTION + GAUSS_FRACTION)
+    limited = np.minimum(sigma, _SIGMA_MAX).astype(np.int64)
+    return round_shift(limited * xi, SIGMA_FRACTION + GAUSS_FRACTION).astype(np.int32)
 
 
-def convert(charge: Any, gain: Any, offset: Any, code_max: int) -> tuple[Ints, NDArray[np.bool_]]:
+def convert(charge: Any, gain: Any, offset: Any, code_max: int) -> tuple[Narrow, NDArray[np.bool_]]:
     """Return codes of complete charges (noise included) and which of them were limited.
 
     Parameters
@@ -47,8 +53,9 @@ def convert(charge: Any, gain: Any, offset: Any, code_max: int) -> tuple[Ints, N
     code_max : int
         Largest magnitude of a code.
     """
-    rounded = np.asarray(charge, np.int64) * gain
-    rounded += np.asarray(offset + (1 << (ADC_SHIFT - 1)), np.int64)
-    rounded >>= ADC_SHIFT
-    code = np.clip(rounded, -code_max, code_max)
+    product = np.multiply(charge, gain, dtype=np.int64)
+    product += offset + (1 << (ADC_SHIFT - 1))
+    product >>= ADC_SHIFT
+    rounded = product.astype(np.int32)
+    code = saturate(rounded, -code_max, code_max)
     return code, code != rounded

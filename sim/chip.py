@@ -6,8 +6,10 @@ value is a function of its coordinates, and target time is kept in program order
 
 import struct
 from collections import deque
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rtl.params import ROUTES, Geometry
 from sim.core import Core
@@ -34,7 +36,7 @@ class Chip:
         self.units: list[Port | Core | DigitalUnit] = [self.port, *self.cores, self.digital]
         self._sent: list[tuple[int, int, bytes]] = []
         self._results: deque[bytes] = deque()
-        self.landed: dict[int, Ints] = {}
+        self.landed: dict[int, NDArray[Any]] = {}
         """Elements (N, words * W) that the last batch brought to the digital unit, by route."""
 
     def read(self, unit: int, region: int, offset: int) -> int:
@@ -77,13 +79,13 @@ class Chip:
         if not self._sent:
             return
         sent, self._sent = self._sent, []
-        activations = np.frombuffer(b"".join(item[2] for item in sent), np.int8).reshape(len(sent), -1).astype(np.int64)
+        activations = np.frombuffer(b"".join(item[2] for item in sent), np.int8).reshape(len(sent), -1)
         elements, times = self.infer(np.array([item[0] for item in sent], np.int64),
                                      np.array([item[1] for item in sent], np.int64), activations)
         for (event, _, _), time, row in zip(sent, times.tolist(), elements.astype("<i4"), strict=True):
             self._results.append(_HEAD.pack(event, time & 0xFFFFFFFF, time >> 32) + row.tobytes())
 
-    def infer(self, events: Ints, times: Ints, activations: Ints) -> tuple[Ints, Ints]:
+    def infer(self, events: Ints, times: Ints, activations: NDArray[Any]) -> tuple[NDArray[Any], Ints]:
         """Return (elements (N, M), times (N,)) of N vectors at once, as sending and receiving each of them would."""
         self.landed = {}
         pending = deque((0, message) for message in self.port.send(events, times, activations))

@@ -4,6 +4,7 @@ Vectors of a batch are computed at once where no run reads what another left in 
 """
 
 import dataclasses
+import functools
 from collections import deque
 
 import numpy as np
@@ -11,9 +12,9 @@ import numpy as np
 from rtl.params import ELEMENT_BITS, INSTRUCTION_FIELDS, Destination, DigitalRegion, FlitKind, Geometry, Instruction
 from rtl.params.program import INSTRUCTION_WORDS
 from rtl.params.registers import PROGRAM_STRIDE, ROUTE_STRIDE, register
-from sim.fixed import Ints
-from sim.instruction import Walk, compute, walk
-from sim.message import Message
+from sim.fixed import Ints, Narrow
+from sim.instruction import Reads, Walk, compute, run_of, walk
+from sim.message import Message, served
 
 _ROUTE_FIELDS = ("base", "program", "more")
 _PROGRAM_FIELDS = ("start", "messages", "slot", "latency")
@@ -39,10 +40,31 @@ class _Plan:
     walks: tuple[Walk, ...]
     reads_before: frozenset[int]
     writes: frozenset[int]
+    layouts: dict[tuple[tuple[int, int], ...], "_Layout"] = dataclasses.field(default_factory=dict)
+    """By (route, words) of the messages of a run."""
 
-    @property
+    @functools.cached_property
     def steps(self) -> int:
         return sum(step.steps for step in self.walks)
+
+    @functools.cached_property
+    def most_steps(self) -> int:
+        return max(step.steps for step in self.walks)
+
+    @functools.cached_property
+    def emitting(self) -> list[int]:
+        """The instructions that send a message."""
+        return [k for k, step in enumerate(self.walks) if step.code.destination != Destination.MEMORY]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Layout:
+    """The words of memory that a run touches, close together, and where messages and instructions find theirs."""
+
+    size: int
+    touched: slice | Ints
+    landings: dict[int, slice]
+    reads: tuple[Reads, ...]
 
 
 class DigitalUnit:
@@ -57,18 +79,18 @@ class DigitalUnit:
 
     def __init__(self, geometry: Geometry) -> None:
         self.geometry = geometry
-        self.memory = np.zeros((geometry.digital_words, geometry.transport), np.int64)
-        self.tables = np.zeros((2, 256), np.int64)
+        self.memory = np.zeros((geometry.digital_words, geometry.transport), np.int32)
+        self.tables = np.zeros((2, 256), np.int32)
         self.messages = self.operations = 0
         self.busy = 0
         """Always 0: the model has no clock."""
-        self._routes = np.zeros((geometry.routes, len(_ROUTE_FIELDS)), np.int64)
-        self._programs = np.zeros((geometry.programs, len(_PROGRAM_FIELDS)), np.int64)
+        self._routes = [[0] * len(_ROUTE_FIELDS) for _ in range(geometry.routes)]
+        self._programs = [[0] * len(_PROGRAM_FIELDS) for _ in range(geometry.programs)]
         self._words = np.zeros(geometry.instructions * INSTRUCTION_WORDS, np.int64)
         self._parts: dict[int, list[Message]] = {}
         self._waiting: dict[int, deque[Message]] = {}
-        self._runs = np.zeros(geometry.programs, np.int64)
-        self._free = np.zeros(geometry.programs, np.int64)
+        self._runs = [0] * geometry.programs
+        self._free = [0] * geometry.programs
         self._extents: dict[int, int] = {}
         self._plans: dict[tuple[int, int], _Plan] = {}
         self._carries: dict[int, bool] = {}
@@ -82,7 +104,7 @@ class DigitalUnit:
         if region == DigitalRegion.INPUT_ROUTES:
             index, field = divmod(offset, ROUTE_STRIDE)
             if index < len(self._routes) and field < len(_ROUTE_FIELDS):
-                self._routes[index, field] = _masked(DigitalRegion.INPUT_ROUTES, _ROUTE_FIELDS[field], value)
+                self._routes[index][field] = _masked(DigitalRegion.INPUT_ROUTES, _ROUTE_FIELDS[field], value)
                 if field == _ROUTE_FIELDS.index("program"):
                     self._waiting.pop(index, None)
                     self._parts.pop(index, None)
@@ -90,7 +112,7 @@ class DigitalUnit:
         elif region == DigitalRegion.PROGRAMS:
             index, field = divmod(offset, PROGRAM_STRIDE)
             if index < len(self._programs):
-                self._programs[index, field] = _masked(DigitalRegion.PROGRAMS, _PROGRAM_FIELDS[field], value)
+                self._programs[index][field] = _masked(DigitalRegion.PROGRAMS, _PROGRAM_FIELDS[field], value)
                 if field == _PROGRAM_FIELDS.index("messages"):
                     self._runs[index] = self._free[index] = 0
                     self._waiting = {r: q for r, q in self._waiting.items() if self._program_of(r) != index}
@@ -110,10 +132,10 @@ class DigitalUnit:
         if region == DigitalRegion.INPUT_ROUTES:
             index, field = divmod(offset, ROUTE_STRIDE)
             inside = index < len(self._routes) and field < len(_ROUTE_FIELDS)
-            return int(self._routes[index, field]) if inside else 0
+            return self._routes[index][field] if inside else 0
         if region == DigitalRegion.PROGRAMS:
             index, field = divmod(offset, PROGRAM_STRIDE)
-            return int(self._programs[index, field]) if index < len(self._programs) else 0
+            return self._programs[index][field] if index < len(self._programs) else 0
         if region == DigitalRegion.MEMORY and self._in_memory(offset):
             return int(self.memory[divmod(offset, _ELEMENT_STRIDE)]) & ((1 << ELEMENT_BITS) - 1)
         return 0
@@ -130,7 +152,7 @@ class DigitalUnit:
         ValueError
             If it runs off the end of the instruction memory, or an instruction is not one.
         """
-        number = int(self._programs[program, 0])
+        number = self._programs[program][0]
         codes = []
         while True:
             words = self._words[number * INSTRUCTION_WORDS:(number + 1) * INSTRUCTION_WORDS].tolist()
@@ -171,13 +193,13 @@ class DigitalUnit:
         return foreign - own
 
     def _used(self) -> list[int]:
-        return sorted({self._program_of(route) for route in range(len(self._routes)) if self._routes[route, 1] & 16})
+        return sorted({self._program_of(route) for route in range(len(self._routes)) if self._routes[route][1] & 16})
 
     def _program_of(self, route: int) -> int:
-        return int(self._routes[route, 1] & 15)
+        return self._routes[route][1] & 15
 
     def _zone(self, route: int, slot: int, words: int) -> range:
-        first = int(self._routes[route, 0] + slot * self._programs[self._program_of(route), 2])
+        first = self._routes[route][0] + slot * self._programs[self._program_of(route)][2]
         if first + words > self.geometry.digital_words:
             raise ValueError(f"a message on route {route} lands at word {first + words - 1} "
                              f"of a memory of {self.geometry.digital_words}")
@@ -185,7 +207,7 @@ class DigitalUnit:
 
     def _plan(self, program: int, slot: int) -> _Plan:
         if (program, slot) not in self._plans:
-            offset = slot * int(self._programs[program, 2])
+            offset = slot * self._programs[program][2]
             written: set[int] = set()
             before: set[int] = set()
             walks = []
@@ -209,12 +231,12 @@ class DigitalUnit:
             If no program takes the route, or the program is not a legal one.
         """
         route = message.route
-        if not (0 <= route < len(self._routes) and self._routes[route, 1] & 16):
+        if not (0 <= route < len(self._routes) and self._routes[route][1] & 16):
             raise ValueError(f"no program of the digital unit takes route {route}")
         program = self._program_of(route)
         if program >= len(self._programs):
             raise ValueError(f"route {route} names program {program} of {len(self._programs)}")
-        wanted = int(self._programs[program, 1])
+        wanted = self._programs[program][1]
         if wanted == 0:
             raise ValueError(f"program {program} takes no messages: it never runs")
         whole = self._gather(message)
@@ -236,9 +258,11 @@ class DigitalUnit:
 
     def _gather(self, message: Message) -> Message | None:
         """Return a route's share of a run once all messages of it have come, one behind the other."""
+        if not self._routes[message.route][2]:
+            return message
         parts = self._parts.setdefault(message.route, [])
         parts.append(message)
-        if len(parts) <= self._routes[message.route, 2]:
+        if len(parts) <= self._routes[message.route][2]:
             return None
         del self._parts[message.route]
         if any(not np.array_equal(part.events, message.events) for part in parts):
@@ -247,7 +271,7 @@ class DigitalUnit:
                                    elements=np.concatenate([part.elements for part in parts], axis=1))
 
     def _messages_of(self, routes: list[int]) -> int:
-        return int((self._routes[routes, 2] + 1).sum())
+        return sum(self._routes[route][2] + 1 for route in routes)
 
     def _ready_routes(self, program: int) -> list[int]:
         return [r for r, queue in sorted(self._waiting.items()) if queue and self._program_of(r) == program]
@@ -258,19 +282,20 @@ class DigitalUnit:
         inputs = {}
         for route in routes:
             whole = self._waiting[route].popleft()
-            inputs[route] = _part(whole, slice(0, count))
             if count < len(whole.events):
                 self._waiting[route].appendleft(_part(whole, slice(count, None)))
-        times = self._target_times(program, np.max([m.times for m in inputs.values()], axis=0))
-        first = int(self._runs[program])
-        slots = (first + np.arange(count)) % 2
+                whole = _part(whole, slice(0, count))
+            inputs[route] = whole
+        arrived = functools.reduce(np.maximum, (m.times for m in inputs.values()))
+        times = served(arrived, self._free[program], self._programs[program][3])
+        self._free[program] = int(times[-1])
+        first = self._runs[program] % 2
         sequential = self.carries_state(program)
         data = {route: self._as_words(m.elements) for route, m in inputs.items()}
         plan = self._plan(program, 0)
-        emitting = [k for k, step in enumerate(plan.walks) if step.code.destination != Destination.MEMORY]
-        results = {k: np.empty((count, len(plan.walks[k].d), self.geometry.transport), np.int64) for k in emitting}
-        for group in self._groups(slots, plan, sequential):
-            self._run(program, int(slots[group[0]]), group, data, results)
+        results = {k: np.empty((count, len(plan.walks[k].d), self.geometry.transport), np.int32) for k in plan.emitting}
+        for group in self._groups(count, plan, sequential):
+            self._run(program, (first + group.start) % 2, group, data, results)
         self._runs[program] += count
         self.messages += count
         self.operations += count * plan.steps
@@ -280,53 +305,52 @@ class DigitalUnit:
                     position=plan.walks[k].code.position,
                     kind=(FlitKind.ACTIVATION if plan.walks[k].code.destination == Destination.ACTIVATION
                           else FlitKind.PARTIAL))
-            for k in emitting
+            for k in plan.emitting
         ]
 
-    def _as_words(self, elements: Ints) -> Ints:
-        return np.asarray(elements, np.int64).reshape(len(elements), -1, self.geometry.transport)
+    def _as_words(self, elements: Narrow) -> Narrow:
+        return elements.reshape(len(elements), -1, self.geometry.transport)
 
-    def _target_times(self, program: int, arrived: Ints) -> Ints:
-        """Return out = max(arrived, free) + latency with free = the out before, for a whole batch."""
-        latency = int(self._programs[program, 3])
-        ahead = np.arange(len(arrived), dtype=np.int64) * latency
-        times = np.maximum(np.maximum.accumulate(arrived - ahead), self._free[program]) + ahead + latency
-        self._free[program] = times[-1]
-        return np.asarray(times)
-
-    def _groups(self, slots: Ints, plan: _Plan, sequential: bool) -> list[Ints]:
-        """Return the vectors that are computed at once; the last group holds the last vector."""
-        numbers = np.arange(len(slots))
+    def _groups(self, count: int, plan: _Plan, sequential: bool) -> list[slice]:
+        """Return the vectors of one slot each that are computed at once; the last group holds the last vector."""
         if sequential:
-            return list(numbers[:, None])
-        size = max(1, _CHUNK_ELEMENTS // (max(step.steps for step in plan.walks) * self.geometry.transport))
-        groups = []
-        for slot in (1 - slots[-1], slots[-1]):
-            chosen = numbers[slots == slot]
-            groups += [chosen[k:k + size] for k in range(0, len(chosen), size)]
-        return groups
+            return [slice(k, k + 1) for k in range(count)]
+        size = 2 * max(1, _CHUNK_ELEMENTS // (plan.most_steps * self.geometry.transport))
+        return [slice(k, min(k + size, count), 2) for first in (count % 2, (count + 1) % 2)
+                for k in range(first, count, size)]
 
-    def _run(self, program: int, slot: int, group: Ints, data: dict[int, Ints], results: dict[int, Ints]) -> None:
+    def _run(self, program: int, slot: int, group: slice, data: dict[int, Narrow],
+             results: dict[int, Narrow]) -> None:
         """Run the program on vectors of one slot, and leave the memory as the last of them does."""
         plan = self._plan(program, slot)
-        landings = {route: np.array(self._zone(route, slot, words.shape[1])) for route, words in data.items()}
-        touched = np.unique(np.concatenate(
-            [*landings.values(), *(x.ravel() for step in plan.walks for x in (step.a, step.b) if x is not None),
-             *(step.d for step in plan.walks if step.code.destination == Destination.MEMORY)]))
-        place = np.zeros(self.geometry.digital_words, np.int64)
-        place[touched] = np.arange(len(touched))
-        local = np.repeat(self.memory[None, touched], len(group), axis=0)
+        layout = self._layout(plan, slot, {route: words.shape[1] for route, words in data.items()})
+        vectors = len(range(group.start, group.stop, group.step or 1))
+        local = np.empty((vectors, layout.size, self.geometry.transport), np.int32)
+        local[:] = self.memory[layout.touched]
         for route, words in data.items():
-            local[:, place[landings[route]]] = words[group]
-        for k, step in enumerate(plan.walks):
-            here = dataclasses.replace(step, a=None if step.a is None else place[step.a],
-                                       b=None if step.b is None else place[step.b])
-            value = compute(here, local, self.tables)
-            if step.code.destination == Destination.MEMORY:
-                local[:, place[step.d]] = value
+            local[:, layout.landings[route]] = words[group]
+        for k, reads in enumerate(layout.reads):
+            value = compute(reads, local, self.tables)
+            if reads.d is not None:
+                local[:, reads.d] = value
             else:
                 results[k][group] = value
-        self.memory[touched] = local[-1]
+        self.memory[layout.touched] = local[-1]
+
+    def _layout(self, plan: _Plan, slot: int, extents: dict[int, int]) -> _Layout:
+        key = tuple(extents.items())
+        if key not in plan.layouts:
+            zones = {route: self._zone(route, slot, words) for route, words in extents.items()}
+            touched = np.unique(np.concatenate(
+                [*(np.array(zone) for zone in zones.values()),
+                 *(x.ravel() for step in plan.walks for x in (step.a, step.b) if x is not None),
+                 *(step.d for step in plan.walks if step.code.destination == Destination.MEMORY)]))
+            place = np.zeros(self.geometry.digital_words, np.int64)
+            place[touched] = np.arange(len(touched))
+            landings = {route: slice(place[zone[0]], place[zone[-1]] + 1) for route, zone in zones.items()}
+            plan.layouts[key] = _Layout(len(touched), run_of(touched), landings,
+                                        tuple(Reads.of(step, place) for step in plan.walks))
+        return plan.layouts[key]
 
 
 def _part(message: Message, chosen: slice) -> Message:

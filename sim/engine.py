@@ -1,32 +1,59 @@
 """The engine's charges, exactly, and its weight store. Numbers as in `rtl/engine.py`."""
 
+import functools
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rtl.params import Geometry
-from sim.fixed import Ints
+from sim.fixed import Floats, Ints, Narrow
 
-_FLOAT32_EXACT = 1 << 24
+_EXACT = 1 << 24
+"""Up to here single precision holds every integer."""
+
 _LARGEST_ACTIVATION = 128
 
 
 class Weights:
-    """Nets (rows, columns) that multiply many activations.
+    """Nets (rows, columns) that multiply many activations, in single precision and yet exactly.
 
-    Floating point is exact as long as no partial sum passes its mantissa: single precision where none can, else double.
+    Rows are taken in blocks whose largest possible sum of |activation * net| single precision still holds: no partial
+    sum within a block can be rounded then, in whatever order they are added. Blocks are added as integers.
     """
 
     def __init__(self, nets: Any):
         self.nets: Ints = np.asarray(nets, np.int64)
-        largest = int(np.abs(self.nets).max(initial=0)) * _LARGEST_ACTIVATION * len(self.nets)
-        self._float: NDArray[Any] = self.nets.astype(np.float32 if largest <= _FLOAT32_EXACT else np.float64)
 
-    def charges(self, activations: NDArray[Any]) -> Ints:
-        """Return activations (N, rows) @ nets, with |activations| <= 128."""
-        charge: Ints = (activations.astype(self._float.dtype) @ self._float).astype(np.int64)
+    @functools.cached_property
+    def blocks(self) -> list[slice]:
+        """The blocks of rows; made when first asked for, as nets change at every pulse and need none then."""
+        return _blocks(np.abs(self.nets) * _LARGEST_ACTIVATION)
+
+    @functools.cached_property
+    def _floats(self) -> list[Floats]:
+        return [self.nets[block].astype(np.float32) for block in self.blocks]
+
+    def charges(self, activations: NDArray[Any]) -> Narrow:
+        """Return activations (N, rows) @ nets, with |activations| <= 128; they fit 32 bits (docs/numbers.md)."""
+        exact = activations.astype(np.float32, copy=False)
+        parts = ((exact[:, block] @ floats).astype(np.int32)
+                 for block, floats in zip(self.blocks, self._floats, strict=True))
+        charge = next(parts)
+        for part in parts:
+            charge += part
         return charge
+
+
+def _blocks(largest: Ints) -> list[slice]:
+    """Return the fewest runs of rows in which no column of `largest` (rows, columns) sums to more than is exact."""
+    blocks, first, total = [], 0, np.zeros(largest.shape[1], np.int64)
+    for row, products in enumerate(largest):
+        total = total + products
+        if total.max(initial=0) > _EXACT:
+            blocks.append(slice(first, row))
+            first, total = row, products
+    return [*blocks, slice(first, len(largest))]
 
 
 class Engine:
@@ -46,11 +73,11 @@ class Engine:
         """Store one net."""
         self.nets[address, lane] = net
 
-    def forward(self, activations: Any, base: int, columns: int) -> Ints:
+    def forward(self, activations: Any, base: int, columns: int) -> Narrow:
         """Return the column sums (N, columns) of activations (N, lanes)."""
         return Weights(self.nets[base:base + columns].T).charges(np.asarray(activations))
 
-    def backward(self, deltas: Any, base: int) -> Ints:
+    def backward(self, deltas: Any, base: int) -> Narrow:
         """Return the row sums (N, lanes) of deltas (N, columns)."""
         deltas = np.asarray(deltas)
         return Weights(self.nets[base:base + deltas.shape[1]]).charges(deltas)

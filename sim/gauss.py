@@ -1,45 +1,109 @@
 """A Gaussian sample from one word of the hash, by two looks into a table of quantiles."""
 
+import functools
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from rtl.params.formats import GAUSS_INDEX_BITS, HASH_ROUNDS, gaussian_table
+from rtl.params.formats import GAUSS_INDEX_BITS, HASH_ROUNDS, gaussian_table, hash_counter
 from sim.fixed import Ints
-from sim.hash import BLOCK, Words, key_block, mix, prepare
+from sim.hash import BLOCK, Schedule, Words, key_block, key_schedule, mix, prepare, turn
 
-_HALF = np.array(gaussian_table(), np.int64)
+Samples = NDArray[Any]
+"""Gaussian samples, int32, 14 fraction bits, below 2**17 in magnitude."""
+
+AHEAD = 32
+"""Events whose samples are made at once for vectors that come one by one; a power of two."""
+
+_HALF = np.array(gaussian_table(), np.int32)
 _SIGNED = np.concatenate([_HALF, -_HALF])
 """Value of each half of the word, its sign bit on top of its index."""
 
-_MASK = (1 << GAUSS_INDEX_BITS) - 1
+_MASK = np.uint32((1 << GAUSS_INDEX_BITS) - 1)
 
 
-def gaussian(word: Any) -> Ints:
+def gaussian(word: Any) -> Samples:
     """Return xi ~ N(0, 1) in units of 2**-14 for each 32-bit word; bits 22 and up do not count."""
     word = np.asarray(word)
-    xi: Ints = _SIGNED.take(word & _MASK)
-    xi += _SIGNED.take((word >> GAUSS_INDEX_BITS) & _MASK)
+    xi: Samples = _SIGNED.take(word & int(_MASK))
+    xi += _SIGNED.take((word >> GAUSS_INDEX_BITS) & int(_MASK))
     return xi
 
 
-def gaussian_hash(key0: Any, key1: Any, counter: Any, event: Any, rounds: int = HASH_ROUNDS) -> Ints:
+def gaussian_hash(key0: Any, key1: Any, counter: Any, event: Any) -> Samples:
     """Return `gaussian` of the first word of the hash of broadcast arguments, block by block.
 
     The same as ``gaussian(threefry2x32(key0, key1, counter, event)[0])``, without its large intermediate arrays.
     """
-    x0, x1, words = prepare(key0, key1, counter, event)
-    xi = np.empty(x0.shape, np.int64)
+    x0, x1, schedule = prepare(key0, key1, counter, event)
+    xi = np.empty(x0.shape, np.int32)
     flat0, flat1, flat_xi = x0.reshape(-1), x1.reshape(-1), xi.reshape(-1)
-    spare = np.empty(min(BLOCK, x0.size), np.uint32)
+    scratch = _Scratch(min(BLOCK, x0.size))
     for start in range(0, x0.size, BLOCK):
         block = slice(start, start + BLOCK)
-        mix(flat0[block], flat1[block], key_block(words, block), rounds, spare)
-        _samples(flat0[block], flat_xi[block])
+        scratch.samples(flat0[block], flat1[block], key_block(schedule, block), 0, flat_xi[block])
     return xi
 
 
-def _samples(word: Words, xi: Ints) -> None:
-    """Write the samples of one block of words."""
-    np.take(_SIGNED, word & _MASK, out=xi, mode="clip")
-    xi += _SIGNED.take((word >> GAUSS_INDEX_BITS) & _MASK)
+def read_samples(key0: int, key1: int, position: int, columns: int, events: Ints) -> Samples:
+    """Return the samples (len(events), columns) of inference reads: `gaussian_hash` of position, columns and events.
+
+    Vectors that come one by one have events one after the other: the samples of a few are made at once and kept.
+    """
+    if len(events) < AHEAD:
+        first = int(events[0]) & -AHEAD
+        ahead = events - first
+        if ahead.view(np.uint64).max() < AHEAD:  # none before the first, either
+            return _few_samples(key0, key1, position, columns, first)[ahead]
+    return _read_samples(key0, key1, position, columns, events)
+
+
+@functools.lru_cache(maxsize=256)
+def _few_samples(key0: int, key1: int, position: int, columns: int, first: int) -> Samples:
+    return _read_samples(key0, key1, position, columns, np.arange(first, first + AHEAD))
+
+
+def _read_samples(key0: int, key1: int, position: int, columns: int, events: Ints) -> Samples:
+    """Before round 0 a word depends on the column alone, the other on the event alone: part of the round is saved."""
+    k0, k1 = np.uint32(key0), np.uint32(key1)
+    column = hash_counter(np.uint32(position), np.arange(columns, dtype=np.uint32)) + k0
+    event0 = np.asarray(events).astype(np.uint32) + k1
+    event1 = event0.copy()
+    turn(event1, 0, np.empty_like(event1))
+    schedule = key_schedule(np.array(k0), np.array(k1))
+    xi = np.empty((len(event0), len(column)), np.int32)
+    rows = min(len(event0), max(1, BLOCK // len(column)))
+    scratch = _Scratch(rows * len(column))
+    words = np.empty((2, rows, len(column)), np.uint32)
+    for start in range(0, len(event0), rows):
+        block = slice(start, start + rows)
+        x0, x1 = words[:, :len(event0[block])]
+        np.add(column, event0[block, None], out=x0)
+        np.bitwise_xor(x0, event1[block, None], out=x1)
+        scratch.samples(x0.reshape(-1), x1.reshape(-1), schedule, 1, xi[block].reshape(-1))
+    return xi
+
+
+class _Scratch:
+    """Memory for the samples of one block, small enough for the second-level cache."""
+
+    def __init__(self, size: int) -> None:
+        self.word = np.empty(size, np.uint32)
+        self.index = np.empty(size, np.intp)
+        self.half = np.empty(size, np.int32)
+
+    def samples(self, x0: Words, x1: Words, schedule: Schedule, first: int, xi: Samples) -> None:
+        """Write to `xi` the samples of words that have gone through `first` rounds; spoils the words."""
+        mix(x0, x1, schedule, range(first, HASH_ROUNDS - 1), self.word)
+        x0 += x1  # all that the last round does to the first word
+        index, half = self.index[:len(x0)], self.half[:len(x0)]
+        np.bitwise_and(x0, _MASK, out=index)
+        _SIGNED.take(index, out=xi, mode="wrap")
+        x0 >>= np.uint32(GAUSS_INDEX_BITS)
+        np.bitwise_and(x0, _MASK, out=index)
+        _SIGNED.take(index, out=half, mode="wrap")
+        xi += half
+
+
+assert HASH_ROUNDS % 4, "after a fourth round the first word is not yet whole"

@@ -2,11 +2,12 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from rtl.params import ACTIVATION_MAX, ELEMENT_BITS, Destination, Instruction, Mode, Operation, Post, Reduce
-from sim.fixed import Ints, round_shift, saturate
+from sim.fixed import Ints, Narrow, round_shift, saturate
 
 _ELEMENT_MAX = (1 << (ELEMENT_BITS - 1)) - 1
 _ADDRESSES = 1 << 12
@@ -73,32 +74,85 @@ def walk(code: Instruction, offset: int, depth: int) -> Walk:
     return Walk(code, a, b, results.ravel())
 
 
-def compute(step: Walk, memory: Ints, tables: Ints) -> Ints:
-    """Return the results (N, results, W) of an instruction on memories (N, words, W) and tables (2, 256).
+@dataclasses.dataclass(frozen=True)
+class Reads:
+    """What an instruction computes from: words of a memory as they lie there, `a` and `b` one entry an inner step.
 
-    The addresses of `step` index the second axis of `memory`.
+    An entry is the words (results,) that one inner step reads, a slice where they follow each other; None is the
+    immediate. `d` are the words written, None if the results go to the mesh.
     """
-    code = step.code
-    inner = code.n0 if code.reduce != Reduce.NONE else 1
-    immediate = np.full((1, len(step.d), inner, 1), code.immediate, np.int64)
-    a = immediate if step.a is None else memory[:, step.a]
-    b = immediate if step.b is None else memory[:, step.b]
-    value = np.broadcast_to(_combine(code.operation, a, b), (len(memory), len(step.d), inner, memory.shape[2]))
-    if code.reduce == Reduce.SUM:
-        total = value.sum(axis=2)
-    elif code.reduce == Reduce.MAX:
-        total = value.max(axis=2)
-    else:
-        total = value[:, :, 0]
-    result = saturate(round_shift(total, code.shift), -_ELEMENT_MAX - 1, _ELEMENT_MAX)
-    if code.post == Post.RELU:
-        result = np.maximum(result, 0)
-    elif code.post in (Post.TABLE0, Post.TABLE1):
-        result = tables[int(code.post == Post.TABLE1)][saturate(result, -128, 127) + 128]
-    return np.asarray(saturate(result, -ACTIVATION_MAX, ACTIVATION_MAX) if code.activation else result)
+
+    code: Instruction
+    results: int
+    inner: int
+    wide: type[np.integer[Any]]
+    """What holds the accumulator and its rounding."""
+    limits: tuple[int, int]
+    """Of the result before a table, or of the result."""
+    a: list[slice | Ints] | None
+    b: list[slice | Ints] | None
+    d: slice | Ints | None
+
+    @classmethod
+    def of(cls, step: Walk, place: Ints) -> "Reads":
+        """Return the reads of a walk whose addresses lie at `place` of them in the memory."""
+        a, b = (None if addresses is None else [run_of(column) for column in place[addresses].T]
+                for addresses in (step.a, step.b))
+        code = step.code
+        d = run_of(place[step.d]) if code.destination == Destination.MEMORY else None
+        inner = code.n0 if code.reduce != Reduce.NONE else 1
+        wide = np.int32 if _largest(code, inner) < 1 << 31 else np.int64
+        return cls(code, len(step.d), inner, wide, _limits(code), a, b, d)
 
 
-def _combine(operation: Operation, a: Ints, b: Ints) -> Ints:
+def run_of(words: Ints) -> slice | Ints:
+    """Return words as a slice, which numpy reads without a copy, where each follows the one before."""
+    first = int(words[0])
+    return slice(first, first + len(words)) if np.array_equal(words, first + np.arange(len(words))) else words
+
+
+def compute(reads: Reads, memory: Narrow, tables: Narrow) -> Narrow:
+    """Return the results (N, results, W) of an instruction on memories (N, words, W) and tables (2, 256)."""
+    code = reads.code
+    total = np.empty((len(memory), reads.results, memory.shape[2]), reads.wide)
+    total[:] = _term(reads, memory, 0)
+    for k in range(1, reads.inner):
+        if code.reduce == Reduce.SUM:
+            total += _term(reads, memory, k)
+        else:
+            np.maximum(total, _term(reads, memory, k), out=total)
+    result: Narrow = saturate(round_shift(total, code.shift), *reads.limits).astype(np.int32, copy=False)
+    if code.post in (Post.TABLE0, Post.TABLE1):
+        result = tables[int(code.post == Post.TABLE1)][result + 128]
+        if code.activation:
+            result = saturate(result, -ACTIVATION_MAX, ACTIVATION_MAX)
+    return result
+
+
+def _term(reads: Reads, memory: Narrow, k: int) -> Any:
+    """Return what inner step k adds to every result: (N, results, W), or a number if both operands are immediate."""
+    a, b = (reads.code.immediate if words is None else memory[:, words[k]].astype(reads.wide, copy=False)
+            for words in (reads.a, reads.b))
+    return _combine(reads.code.operation, a, b)
+
+
+def _limits(code: Instruction) -> tuple[int, int]:
+    """Return what the result is limited to before a table, or in the end: one range within the other."""
+    if code.post in (Post.TABLE0, Post.TABLE1):
+        return -128, 127
+    low, high = (-ACTIVATION_MAX, ACTIVATION_MAX) if code.activation else (-_ELEMENT_MAX - 1, _ELEMENT_MAX)
+    return 0 if code.post == Post.RELU else low, high
+
+
+def _largest(code: Instruction, inner: int) -> int:
+    """Return a bound of what the accumulator and its rounding can reach."""
+    element = 1 << (ELEMENT_BITS - 1)
+    term = {Operation.ADD: 2 * element, Operation.SUB: 2 * element, Operation.MUL: element * element}
+    terms = inner if code.reduce == Reduce.SUM else 1
+    return term.get(code.operation, element) * terms + (1 << code.shift >> 1)
+
+
+def _combine(operation: Operation, a: Any, b: Any) -> Any:
     if operation == Operation.ADD:
         return a + b
     if operation == Operation.SUB:

@@ -25,12 +25,14 @@ class Mesh:
         self.geometry = geometry
         self.tables = np.zeros((geometry.nodes, geometry.routes), np.int64)
         self.hops = 0
+        self._found: dict[tuple[int, int], tuple[int, list[int]]] = {}
 
     def write(self, node: int, region: int, offset: int, value: int) -> None:
         """Write an entry of a node's table; an offset past the last route is ignored."""
         self._check(node, region)
         if offset < self.geometry.routes:
             self.tables[node, offset] = value & 0x1F
+            self._found.clear()
 
     def read(self, node: int, region: int, offset: int) -> int:
         """Read an entry of a node's table; an offset past the last route reads as 0."""
@@ -101,9 +103,13 @@ class Mesh:
         ValueError
             See `links`.
         """
-        taken = self.links(source, route)
-        self.hops += flits * sum(output != LOCAL for _, output in taken)
-        return sorted(node for node, output in taken if output == LOCAL)
+        if (source, route) not in self._found:
+            taken = self.links(source, route)
+            self._found[source, route] = (sum(output != LOCAL for _, output in taken),
+                                          sorted(node for node, output in taken if output == LOCAL))
+        hops, units = self._found[source, route]
+        self.hops += flits * hops
+        return units
 
 
 def tree(geometry: Geometry, source: int, destinations: Iterable[int]) -> dict[int, int]:

@@ -1,8 +1,10 @@
 """The port as the model sees it: vectors become messages by the plan, messages become results."""
 
 from collections import deque
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rtl.params import ACTIVATION_MAX, POSITION_BITS, FlitKind, Geometry, PortRegion
 from sim.fixed import Ints
@@ -60,7 +62,7 @@ class Port:
         """Activations of one sent vector, padding included."""
         return int((self.plan[:self.segments] >> _WORDS & 0xFF).sum()) * self.geometry.transport
 
-    def send(self, events: Ints, times: Ints, activations: Ints) -> list[Message]:
+    def send(self, events: Ints, times: Ints, activations: NDArray[Any]) -> list[Message]:
         """Cut N vectors into messages, one for each segment of the plan.
 
         Parameters
@@ -73,12 +75,12 @@ class Port:
         ValueError
             If the plan is empty, or the activations do not fill it exactly or exceed their range.
         """
-        activations = np.asarray(activations, np.int64)
+        activations = np.asarray(activations)
         if self.segments == 0:
             raise ValueError("the port has no plan: its segments are 0")
         if activations.ndim != 2 or activations.shape[1] != self.vector:
             raise ValueError(f"activations must be (N, {self.vector}) as planned, not {activations.shape}")
-        if activations.size and np.abs(activations).max() > ACTIVATION_MAX:
+        if activations.size and (activations.max() > ACTIVATION_MAX or activations.min() < -ACTIVATION_MAX):
             raise ValueError(f"activations must be -{ACTIVATION_MAX} to {ACTIVATION_MAX}")
         messages, first = [], 0
         for entry in self.plan[:self.segments].tolist():

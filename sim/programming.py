@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rtl.params import EngineOperation, EngineRegion, Geometry, Purpose, Table
 from rtl.params.registers import register
@@ -23,14 +24,14 @@ _PROBE_ROWS = 64  # at a time, to keep the arrays of a probe small
 class TilePort(Protocol):
     """What programming needs of the tiles of its engine."""
 
-    def read_rows(self, context: int, rows: Ints, purpose: Purpose, events: Ints, drive: Drive) -> Ints:
+    def read_rows(self, context: int, rows: Ints, purpose: Purpose, events: Ints, drive: Drive) -> NDArray[Any]:
         """Return the codes (len(rows), columns) of one read for each entry of `rows` and `events`."""
 
     def set_nets(self, context: int, nets: Ints) -> None:
         """Take the nets (rows, columns) of a context."""
 
     @property
-    def constants(self) -> Mapping[str, Ints]:
+    def constants(self) -> Mapping[str, NDArray[Any]]:
         """Column constants by name; ageing writes `noise`."""
 
 

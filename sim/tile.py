@@ -9,10 +9,11 @@ from rtl.params.formats import NORM_FRACTION
 from rtl.params.registers import COLUMN_STRIDE, EngineRegion, fields
 from sim.adc import convert, noise_charge, norm
 from sim.affine import affine
+from sim.dac import word_sums
 from sim.engine import Weights
-from sim.fixed import Ints
-from sim.gauss import gaussian_hash
-from sim.message import Message
+from sim.fixed import Floats, Ints, Narrow
+from sim.gauss import Samples, gaussian_hash, read_samples
+from sim.message import Message, served
 
 _VERIFY_NORM = ACTIVATION_MAX << NORM_FRACTION
 _INPUT_VALID = 1 << 6
@@ -51,7 +52,7 @@ class Tiles:
         The engine's registers by name, written by the owner.
     records : list of dict
         One a context, fields by name, written by the owner.
-    constants : dict of int64 (column_words,)
+    constants : dict of int32 or uint32 (column_words,)
         Column constants: scale, bias, noise.
     inputs : int64 (64,)
         Route -> context | valid << 6.
@@ -65,7 +66,7 @@ class Tiles:
         self.geometry = geometry
         self.settings = {r.name: 0 for r in fields("engine", EngineRegion.REGISTERS)}
         self.records = [{r.name: 0 for r in fields("engine", EngineRegion.CONTEXTS)} for _ in range(geometry.contexts)]
-        self.constants = {r.name: np.zeros(geometry.column_words, np.int64)
+        self.constants = {r.name: np.zeros(geometry.column_words, np.int32 if r.signed else np.uint32)
                           for r in fields("engine", EngineRegion.COLUMNS)}
         self.inputs: Ints = np.zeros(64, np.int64)
         self.free: Ints = np.zeros(geometry.contexts, np.int64)
@@ -111,36 +112,41 @@ class Tiles:
         used = -(-record["rows"] // self.geometry.transport) * self.geometry.transport
         if message.elements.shape[1] != used:
             raise ValueError(f"context {context} takes {used} activations, not {message.elements.shape[1]}")
-        x = message.elements[:, :record["rows"]]
+        partial = self._partial_sums(record, weights, message)
+        return [Message(route=record["route"], kind=FlitKind.PARTIAL, events=message.events,
+                        times=self._times(context, message.times, record["latency"]), elements=partial)]
 
+    def _partial_sums(self, record: dict[str, int], weights: Weights, message: Message) -> Narrow:
+        """Return the partial sums (N, columns, padded to whole words) of a batch, and count."""
+        x: Floats = message.elements[:, :record["rows"]].astype(np.float32)
+        columns, width = record["columns"], self.geometry.transport
         span = self._span(record)
+        ticks, squares = word_sums(x)
         charge = weights.charges(x)
         noise = self.constants["noise"][span]
         if noise.any():
-            xi = self._samples(record, Purpose.READ, np.array([message.position]), message.events)
-            charge += noise_charge(noise, norm(x)[:, None], xi)
+            charge += noise_charge(noise, norm(squares)[:, None], self._read_samples(record, message))
         code, clipped = convert(charge, record["adc_gain"], record["adc_offset"], self.geometry.code_max)
-        partial = affine(code, self.constants["scale"][span], self.constants["bias"][span])
+        partial = np.zeros((len(x), -(-columns // width) * width), np.int32)
+        partial[:, :columns] = affine(code, self.constants["scale"][span], self.constants["bias"][span])
 
         self.counters["vectors"] += len(x)
-        self.counters["row_ticks"] += int(np.abs(x).sum())
+        self.counters["row_ticks"] += int(ticks.sum())
         self.counters["conversions"] += code.size
         self.counters["clips"] += int(np.count_nonzero(clipped))
-        pad = -partial.shape[1] % self.geometry.transport
-        return [Message(route=record["route"], kind=FlitKind.PARTIAL, events=message.events,
-                        times=self._times(context, message.times, record["latency"]),
-                        elements=np.pad(partial, ((0, 0), (0, pad))) if pad else partial)]
+        return partial
 
-    def read_rows(self, context: int, rows: Any, purpose: Purpose, events: Any, drive: Drive = VERIFY) -> Ints:
+    def read_rows(self, context: int, rows: Any, purpose: Purpose, events: Any, drive: Drive = VERIFY) -> Narrow:
         """Return the codes (len(rows), columns) of reads of `rows` with their `events`, driven as `drive` says."""
         record, weights = self._context(context)
         rows, events = np.broadcast_arrays(np.asarray(rows, np.int64), np.asarray(events, np.int64))
         noise, size = np.asarray(self.settings["verify_noise"]), np.asarray(_VERIFY_NORM)
         if drive.dense:
             x = drive.ticks * walsh(rows, record["rows"])
+            ticks, squares = word_sums(x)
             charge = weights.charges(x)
-            noise, size = self.constants["noise"][self._span(record)], norm(x)[:, None]
-            self.counters["row_ticks"] += int(np.abs(x).sum())
+            noise, size = self.constants["noise"][self._span(record)], norm(squares)[:, None]
+            self.counters["row_ticks"] += int(ticks.sum())
         else:
             charge = drive.ticks * weights.nets[rows]
         if noise.any():
@@ -167,16 +173,18 @@ class Tiles:
 
     def _samples(self, record: dict[str, int], purpose: Purpose, rows: Ints, events: Ints) -> Ints:
         """Return xi (len(events), columns) of reads of `rows`."""
-        key = hash_key(self.settings["seed"], purpose, self.settings["chip"], record["tile"])
-        row: Any = rows[:, None]
-        column: Any = np.arange(record["columns"])
-        return gaussian_hash(*key, hash_counter(row, column), events[:, None])
+        return gaussian_hash(*self._key(record, purpose), hash_counter(rows[:, None], np.arange(record["columns"])),
+                             events[:, None])
+
+    def _read_samples(self, record: dict[str, int], message: Message) -> Samples:
+        """Return xi (N, columns) of inference reads."""
+        return read_samples(*self._key(record, Purpose.READ), message.position, record["columns"], message.events)
+
+    def _key(self, record: dict[str, int], purpose: Purpose) -> tuple[int, int]:
+        return hash_key(self.settings["seed"], purpose, self.settings["chip"], record["tile"])
 
     def _times(self, context: int, times: Ints, latency: int) -> Ints:
-        """Return when each vector leaves: max(time, free) + latency, one after the other."""
-        place = np.arange(len(times), dtype=np.int64)
-        begun = np.maximum.accumulate(np.maximum(times - place * latency, self.free[context]))
-        out: Ints = begun + (place + 1) * latency
-        if len(out):
-            self.free[context] = out[-1]
+        """Return when each vector leaves."""
+        out = served(times, int(self.free[context]), latency)
+        self.free[context] = out[-1]
         return out
