@@ -49,9 +49,10 @@ def gaussian_hash(key0: Any, key1: Any, counter: Any, event: Any) -> Samples:
 def read_samples(key0: int, key1: int, position: int, columns: int, events: Ints) -> Samples:
     """Return the samples (len(events), columns) of inference reads: `gaussian_hash` of position, columns and events.
 
-    Vectors that come one by one have events one after the other: the samples of a few are made at once and kept.
+    Vectors that come one by one have events one after the other: the samples of a few are made at once and kept, unless
+    a vector sends so many messages that they would not be there when the next one comes.
     """
-    if len(events) < AHEAD:
+    if len(events) < AHEAD and position == 0:
         first = int(events[0]) & -AHEAD
         ahead = events - first
         if ahead.view(np.uint64).max() < AHEAD:  # none before the first, either

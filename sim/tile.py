@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rtl.params import ACTIVATION_MAX, FlitKind, Geometry, Purpose, hash_counter, hash_key, probe_place
 from rtl.params.formats import NORM_FRACTION
@@ -144,7 +145,7 @@ class Tiles:
         if drive.dense:
             x = drive.ticks * walsh(rows, record["rows"])
             ticks, squares = word_sums(x)
-            charge = weights.charges(x)
+            charge: NDArray[Any] = weights.charges(x)
             noise, size = self.constants["noise"][self._span(record)], norm(squares)[:, None]
             self.counters["row_ticks"] += int(ticks.sum())
         else:
