@@ -6,7 +6,7 @@ Cycles are the chip's and the same everywhere; seconds are those of this machine
 import time
 from typing import Any
 
-from host.api import open_device
+from host.api import DEFAULT_SEED, open_device
 from host.boards_entry import SimulationMissingError
 from host.compiler import compile_network
 from host.console import Screen
@@ -16,6 +16,7 @@ from host.device import Device
 from host.network import load_network
 from host.placement import Placement
 from host.placing import show_placement, summary
+from host.speed import BATCHES, PEERS, model_speed
 from rtl.params import preset
 from sim.presets import technology
 
@@ -45,6 +46,8 @@ def run_bench(*, images: int, sim: bool, seed: int | None, screen: Screen) -> di
         else:
             with screen.stage("sim"), device:
                 found["devices"]["sim"] = _measure(device, placement, digits.test[:SIM_IMAGES], screen)
+    with screen.stage("model: one thread"):
+        found["model_speed"] = model_speed(DEFAULT_SEED if seed is None else seed)
     names = {"images_per_second": "images a second", "devices_written_per_second": "memory devices written a second",
              "cycles_per_image": "cycles an image, busiest engine",
              "cycles_per_image_through_the_link": "cycles an image, streaming through the link",
@@ -57,7 +60,20 @@ def run_bench(*, images: int, sim: bool, seed: int | None, screen: Screen) -> di
     screen.say(f"{macs:,} multiplications an image; {found['mac_per_cycle']:.1f} a cycle "
                f"{'measured' if measured else 'expected'} on {placement.geometry.total_lanes} lanes "
                f"({found['lanes_busy']:.1%})")
+    _show_speed(found["model_speed"], screen)
     return found
+
+
+def _show_speed(found: dict[str, Any], screen: Screen) -> None:
+    """Print rates of the model on one thread, and what they are of those of other simulators."""
+    screen.table(["model:, one thread, read noise on, a second", "batch 1", "median", "batch 256", "median"], [
+        (name, *(f"{rates[str(batch)][kind]:,.0f}" for batch in BATCHES for kind in ("best", "median")))
+        for name, rates in found.items()])
+    own = next(iter(found.values()))
+    screen.table(["784-256-128-10, measured elsewhere", "noise", "batch 1", "model: median is", "batch 256",
+                  "model: median is"],
+                 [(peer.name, peer.noise, *(cell for rate, batch in zip(peer.batch, BATCHES, strict=True) for cell in (
+                     f"{rate:,}", f"{own[str(batch)]['median'] / rate:.1f} times that"))) for peer in PEERS])
 
 
 def _measure(device: Device, placement: Placement, x: Any, screen: Screen) -> dict[str, Any]:

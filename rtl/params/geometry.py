@@ -202,8 +202,14 @@ PRESETS = _presets(
              net_words=256, cells=2048, column_words=64, digital_words=256, instructions=32, programs=4, routes=16,
              result_words=32, result_vectors=4, mesh_columns=3),
     Geometry(name="demo", state_bits=9),
+    Geometry(name="tile512", engines=1, rows=512, columns=512, lanes=128, net_words=4096, cells=1 << 18,
+             column_words=1024, mesh_columns=3),
+    Geometry(name="tile1024", engines=1, contexts=1, rows=1024, columns=1024, lanes=256, net_words=4096, cells=1 << 20,
+             column_words=1024, mesh_columns=3),
 )
-"""Named geometries. `demo` holds 784-128-10 and fits the ULX3S-85F; its states have 9 bits because 16 would not."""
+"""Named geometries. `demo` holds 784-128-10 and fits the ULX3S-85F; its states have 9 bits because 16 would not.
+`tile512` and `tile1024` have tiles as large as published chips, for the model: no board of ours holds their states.
+"""
 
 
 def preset(name: str) -> Geometry:
