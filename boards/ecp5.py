@@ -1,4 +1,4 @@
-"""What an ECP5 has of its own: phase-locked loop, multiplier, block RAM. Each primitive is wrapped here, once.
+"""What an ECP5 has of its own: phase-locked loop, clock gate, multiplier, block RAM. Each is wrapped here, once.
 
 Limits of the loop are those of the family's data sheet (FPGA-DS-02012, "sysCLOCK PLL Timing", speed grade 6).
 
@@ -15,7 +15,7 @@ from amaranth.lib.wiring import In, Out
 
 from rtl.primitives import BlockMemory, Multiplier
 
-__all__ = ["Ecp5Cells", "Pll", "PllDividers"]
+__all__ = ["ClockGate", "Ecp5Cells", "Pll", "PllDividers"]
 
 INPUT_HZ = (8e6, 400e6)
 OUTPUT_HZ = (3.125e6, 400e6)
@@ -124,6 +124,25 @@ class Pll(wiring.Component):
             o_CLKOP=self.clk_out, o_LOCK=self.locked,
         )
 
+        return m
+
+
+class ClockGate(wiring.Component):
+    """One DCCA: a clock on the global network that runs, without a glitch, only while it is enabled.
+
+    Members
+    -------
+    clk_in, enable : In(1)
+        `enable` changes with `clk_in`.
+    clk_out : Out(1)
+    """
+
+    def __init__(self):
+        super().__init__({"clk_in": In(1), "enable": In(1), "clk_out": Out(1)})
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.cell = Instance("DCCA", i_CLKI=self.clk_in, i_CE=self.enable, o_CLKO=self.clk_out)
         return m
 
 

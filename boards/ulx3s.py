@@ -8,10 +8,10 @@ from typing import Any
 
 from amaranth.hdl import ClockDomain, Module, Signal
 from amaranth.lib import io, wiring
-from amaranth.lib.cdc import ResetSynchronizer
+from amaranth.lib.cdc import FFSynchronizer
 from amaranth.lib.wiring import In, Out, connect
 
-from boards.ecp5 import Ecp5Cells, Pll
+from boards.ecp5 import ClockGate, Ecp5Cells, Pll
 from rtl.params import Geometry, preset
 from rtl.uart import UartReceiver, UartTransmitter
 
@@ -147,12 +147,17 @@ class Ulx3sTop(wiring.Component):
     def elaborate(self, platform):
         m = Module()
 
-        # The chip is in reset until its clock is stable.
-        m.domains.sync = sync = ClockDomain()
+        # Registers and memories begin with what the bitstream says; the chip's clock begins when the loop has locked. A
+        # reset would be a net to every corner of the device, in the slowest paths there are.
+        m.domains.raw = raw = ClockDomain(reset_less=True, local=True)
+        m.domains.sync = sync = ClockDomain(reset_less=True)
         m.submodules.clock_pin = clock_pin = io.Buffer("i", platform.request("clk25", dir="-"))
         m.submodules.pll = pll = self.pll
-        m.submodules.reset = ResetSynchronizer(~pll.locked, domain="sync")
-        m.d.comb += [pll.clk_in.eq(clock_pin.i), sync.clk.eq(pll.clk_out)]
+        m.submodules.gate = gate = ClockGate()
+        m.submodules.lock = FFSynchronizer(pll.locked, gate.enable, o_domain="raw")
+        m.d.comb += [
+            pll.clk_in.eq(clock_pin.i), raw.clk.eq(pll.clk_out), gate.clk_in.eq(pll.clk_out), sync.clk.eq(gate.clk_out),
+        ]
 
         unused = {"rts": "-", "dtr": "-"}
         uart = platform.request("uart", 0, dir={"rx": "-", "tx": "-", **unused})
