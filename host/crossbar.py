@@ -129,4 +129,4 @@ class Crossbar:
         padded = np.pad(activations, ((0, 0), (0, -self.rows % self.geometry.transport)))
         message, = self.core.tiles.accept(Message(route=0, kind=FlitKind.ACTIVATION, events=events,
                                                   times=np.zeros(len(events), np.int64), elements=padded))
-        return message.elements[:, :self.columns]
+        return message.elements[:, :self.columns].astype(np.int64)
