@@ -26,9 +26,9 @@ def silent(_label, _total):
     return lambda _done: None
 
 
-def check(device, reference, placement, kind, x, *, ages=()):
+def check(device, reference, placement, kind, x, *, how="closed-loop", ages=()):
     """Compare two devices; something must have been compared, and nothing may differ."""
-    found = compare(device, reference, placement, kind, x, ages=ages, progress=silent)
+    found = compare(device, reference, placement, kind, x, how=how, ages=ages, progress=silent)
     assert {name: differing for name, (_, differing) in found.parts.items() if differing} == {}
     assert found.compared > 0
     assert found.differing == 0
@@ -79,6 +79,19 @@ def test_tiles_and_folds(geometry, sizes):
     assert any(tile.rows > geometry.lanes for tile in placement.tiles) or geometry.lanes == geometry.rows
     with verilated(geometry) as device, model(geometry, seed=99, chip=17) as reference:
         check(device, reference, placement, technology("pcm"), images(sizes, 6, 5), ages=(0.0, 1e5))
+
+
+@pytest.mark.parametrize("other", [registers, verilated], ids=["registers", "verilated"])
+@pytest.mark.parametrize(("name", "ages"), [("pcm", (3600.0,)), ("rram-wan2022", (86_400.0, 172_800.0)),
+                                            ("rram-cmo", (1.0, 3600.0)), ("sonos", (200_000.0, 432_000.0))])
+def test_statistical_programming(name, ages, other):
+    """One pulse, no verify, shifts and spreads of an age, noise constants that the host writes."""
+    with other(PAIRS) as device, model(PAIRS, seed=12, chip=3) as reference:
+        check(device, reference, place(SEVERAL_TILES, 41, PAIRS), technology(name), images(SEVERAL_TILES, 42, 5),
+              how="statistical", ages=ages)
+    with other(TINY) as device, model(TINY, seed=13, chip=4) as reference:
+        check(device, reference, place(SEVERAL_TILES, 43, TINY), technology(name), images(SEVERAL_TILES, 44, 5),
+              how="statistical", ages=ages)
 
 
 @pytest.mark.parametrize("geometry", [TINY, PAIRS, SMALL], ids=lambda geometry: geometry.name)
