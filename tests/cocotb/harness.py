@@ -23,9 +23,9 @@ _FLAGS = ("--vpi", "--public-depth", "1", "--timescale", "1ns/1ps")
 _COMPILER_FLAGS = ("-fvisibility=default", "-UVL_TIME_CONTEXT")
 
 
-def executable(component) -> Path:
-    """Return the directory with the simulation `top` of a component."""
-    verilog = verilog_of(component)
+def executable(component, cells: str = "") -> Path:
+    """Return the directory with the simulation `top` of a component; `cells` is Verilog of the vendor's cells in it."""
+    verilog = verilog_of(component) + cells
     key = content_hash([verilog, *find_compiler(), *_FLAGS, *_COMPILER_FLAGS, str(config.libs_dir)])
     home = cache_directory("cocotb") / key
     if not (home / "top").exists():
@@ -43,9 +43,9 @@ def executable(component) -> Path:
     return home
 
 
-def run_bench(component, module: str, *, tests: int, where: Path, **environment: str) -> None:
+def run_bench(component, module: str, *, tests: int, where: Path, cells: str = "", **environment: str) -> None:
     """Run all tests of a bench module; fail if one fails or there are not `tests` of them."""
     results = get_runner("verilator").test(
-        hdl_toplevel="top", hdl_toplevel_lang="verilog", test_module=module, build_dir=executable(component),
+        hdl_toplevel="top", hdl_toplevel_lang="verilog", test_module=module, build_dir=executable(component, cells),
         test_dir=where, results_xml=str(where / "results.xml"), extra_env=environment, timescale=("1ns", "1ps"))
     assert get_results(results) == (tests, 0)
