@@ -11,6 +11,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import bits_for, ceil_log2
 
+from rtl.cells import CellAccess
 from rtl.column_noise import ColumnNoise
 from rtl.constants import NoiseWrite
 from rtl.context import context_layout, settings_layout
@@ -19,12 +20,13 @@ from rtl.device import SLOTS, Device, TableWrite, state_code
 from rtl.engine import NetWrite
 from rtl.hash import HashSignature
 from rtl.params import Geometry
-from rtl.params.formats import CODE_BITS, G16_BITS
+from rtl.params.formats import CODE_BITS, G16_BITS, ITERATION_BITS
 from rtl.pipeline import delay
 from rtl.state_memory import StateMemory
 from rtl.totals import COUNTER_BITS
+from rtl.wear import Wear
 
-__all__ = ["Array", "PulseRequest", "StateAccess", "programming_counters"]
+__all__ = ["Array", "PulseRequest", "programming_counters"]
 
 _SETTLE = 7
 """Clocks from a result of the device pipeline to the last group of the engine having passed on the net."""
@@ -33,27 +35,18 @@ programming_counters = data.StructLayout({"pulses": COUNTER_BITS, "aged": COUNTE
 
 
 class PulseRequest(data.StructLayout):
-    """Melt pulses that are given together at one column of the row in `settings.row`; columns come in order.
+    """Pulses that are given together at one column of the row in `settings.row`; columns come in order.
 
     `first` goes back to column 0, `advance` moves on to the next column afterwards. `mask` tells which of the devices
-    program_lanes * group + k get a pulse of `amplitude` (g16).
+    program_lanes * group + k get a pulse of `amplitude`: g16, or 12 fraction bits if it is `gradual`, `down` or up.
     """
 
     def __init__(self, geometry: Geometry):
         super().__init__({
             "valid": 1, "first": 1, "advance": 1,
             "group": range(max(2, geometry.devices // geometry.program_lanes)),
-            "mask": geometry.program_lanes, "amplitude": G16_BITS, "iteration": 8,
-        })
-
-
-class StateAccess(data.StructLayout):
-    """The emulation port: the states of a cell, read always, written where `mask` names a device."""
-
-    def __init__(self, geometry: Geometry):
-        super().__init__({
-            "cell": bits_for(geometry.cells - 1), "mask": geometry.devices,
-            "states": data.ArrayLayout(unsigned(geometry.state_bits), geometry.devices),
+            "mask": geometry.program_lanes, "gradual": 1, "down": 1, "amplitude": G16_BITS,
+            "iteration": ITERATION_BITS,
         })
 
 
@@ -73,7 +66,8 @@ class _Issue(data.StructLayout):
     """What enters the device pipelines together."""
 
     def __init__(self, geometry: Geometry):
-        super().__init__({"place": _Place(geometry), "row": 14, "column": 14, "iteration": 8, "g16": G16_BITS})
+        super().__init__({"place": _Place(geometry), "row": 14, "column": 14, "iteration": ITERATION_BITS,
+                          "gradual": 1, "down": 1, "amplitude": G16_BITS})
 
 
 class Array(wiring.Component):
@@ -94,9 +88,11 @@ class Array(wiring.Component):
         High once in `SLOTS` clocks.
     pulse : PulseRequest, in
         Taken with `pace`, while idle or behind other pulses.
-    state, state_o : StateAccess in; states of its cell `state_latency` clocks later, valid while idle and not ageing.
+    state, state_o : CellAccess in; states of its cell `state_latency` clocks later, valid while idle and not ageing.
     hash : HashSignature, out
         Of each of the `program_lanes`; used while not idle.
+    wear, wear_o
+        The same for wear, a clock later, in builds that have it.
     net_write, noise_write : Out
     counters : Out
     """
@@ -109,10 +105,12 @@ class Array(wiring.Component):
         super().__init__({
             "settings": In(settings_layout), "record": In(context_layout), "start": In(1), "aging": In(1),
             "idle": Out(1), "table_write": In(TableWrite), "pace": Out(1), "pulse": In(PulseRequest(geometry)),
-            "hash": Out(HashSignature()).array(geometry.program_lanes), "state": In(StateAccess(geometry)),
+            "hash": Out(HashSignature()).array(geometry.program_lanes), "state": In(CellAccess(geometry, geometry.state_bits)),
             "state_o": Out(data.ArrayLayout(unsigned(geometry.state_bits), geometry.devices)),
             "net_write": Out(NetWrite(geometry)), "noise_write": Out(NoiseWrite(geometry)),
             "counters": Out(programming_counters),
+            "wear": In(CellAccess(geometry, geometry.wear_bits)),
+            "wear_o": Out(data.ArrayLayout(unsigned(geometry.wear_bits), geometry.devices)),
         })
 
     @property
@@ -156,7 +154,8 @@ class Array(wiring.Component):
             m.d.comb += [
                 device.settings.eq(self.settings), device.tile.eq(self.record.tile),
                 device.table_write.eq(self.table_write), device.aging.eq(self.aging), device.slot.eq(slot),
-                device.i.g16.eq(g16[lane]),
+                device.i.g16.eq(g16[lane]), device.i.gradual.eq(entered.gradual), device.i.down.eq(entered.down),
+                device.i.amplitude.eq(entered.amplitude),
                 device.i.device.eq(entered.place.group * g.program_lanes + lane),
                 device.i.column.eq(entered.column), device.i.row.eq(entered.row),
                 device.i.iteration.eq(entered.iteration),
@@ -165,13 +164,15 @@ class Array(wiring.Component):
         retired, stored = Signal(), Signal()
         m.d.comb += [retired.eq(places.o_valid & last_slot), stored.eq(retired & ~self.aging)]
         shown = self._retire(m, retired, places.o, states)
+        worn = self._wear(m, places, stored)
+        address = Mux(issue.place.mask.any(), issue.place.cell, Mux(shown.valid, shown.cell, self.state.cell))
         for k, memory in enumerate(self._states):
             group, lane = divmod(k, g.program_lanes)
-            hit = places.o.mask[lane] & (places.o.group == group)
+            hit = places.o.mask[lane] & (places.o.group == group) & ~worn[lane]
             m.d.comb += [
-                memory.address.eq(Mux(self.aging, issue.place.cell, Mux(shown.valid, shown.cell, self.state.cell))),
+                memory.address.eq(address),
                 memory.w_address.eq(Mux(stored, places.o.cell, self.state.cell)),
-                memory.w_state.eq(Mux(stored, self._devices[lane].state, self.state.states[k])),
+                memory.w_state.eq(Mux(stored, self._devices[lane].state, self.state.values[k])),
                 memory.w_en.eq(Mux(stored, hit, self.state.mask[k])),
             ]
 
@@ -185,14 +186,30 @@ class Array(wiring.Component):
         m.d.comb += self.idle.eq(~running & (flying == 0) & ~self._noise.busy)
         return m
 
+    def _wear(self, m, places, stored):
+        """Count the wear of pulsed devices; return which of them answer no more."""
+        g = self.geometry
+        if not g.wear_bits:
+            return Const(0, g.program_lanes)
+        m.submodules.wear = wear = Wear(geometry=g)
+        m.d.comb += [
+            wear.pulsed.eq(places.o_valid & ~self.aging), wear.cell.eq(places.o.cell), wear.group.eq(places.o.group),
+            wear.store.eq(places.o.mask & stored.replicate(g.program_lanes)),
+            wear.wears.eq(Cat(device.wears for device in self._devices)),
+            wear.access.eq(self.wear), self.wear_o.eq(wear.access_o),
+        ]
+        m.d.comb += [wear.endurance[lane].eq(device.endurance) for lane, device in enumerate(self._devices)]
+        return wear.worn & ~Cat(device.stuck for device in self._devices)
+
     def _device_inputs(self, m, fetched, states):
-        """Return the conductance each pipeline works on: amplitude of a pulse, or a state of this group."""
+        """Return the conductance each pipeline works on: amplitude of a melt pulse, or a state of this group."""
         g = self.geometry
         inputs = []
         for lane in range(g.program_lanes):
             state = Choice(states[group * g.program_lanes + lane] for group in range(self.groups))[fetched.place.group]
             g16 = Signal(G16_BITS, name=f"g16_{lane}", reset_less=True)
-            m.d.sync += g16.eq(Mux(self.aging, Cat(Const(0, G16_BITS - g.state_bits), state), fetched.g16))
+            m.d.sync += g16.eq(Mux(self.aging | fetched.gradual, Cat(Const(0, G16_BITS - g.state_bits), state),
+                                   fetched.amplitude))
             inputs.append(g16)
         return inputs
 
@@ -251,7 +268,8 @@ class Array(wiring.Component):
             m.d.comb += [
                 issue.place.eq(here), issue.place.mask.eq(pulse.mask), issue.place.group.eq(pulse.group),
                 issue.row.eq(row), issue.column.eq(Mux(pulse.first, 0, column)),
-                issue.iteration.eq(pulse.iteration), issue.g16.eq(pulse.amplitude),
+                issue.iteration.eq(pulse.iteration), issue.amplitude.eq(pulse.amplitude),
+                issue.gradual.eq(pulse.gradual), issue.down.eq(pulse.down),
             ]
             m.d.sync += [cursor.cell.eq(here.cell), cursor.net.eq(here.net), column.eq(issue.column)]
             with m.If(pulse.advance):

@@ -168,7 +168,8 @@ class Core(wiring.Component):
         with m.Switch(region):
             with m.Case(EngineRegion.COLUMNS, EngineRegion.INPUTS):
                 m.d.comb += decoder.select.eq(0)
-            with m.Case(EngineRegion.TABLES, EngineRegion.TARGETS, EngineRegion.OUTCOMES, EngineRegion.STATES):
+            with m.Case(EngineRegion.TABLES, EngineRegion.TARGETS, EngineRegion.OUTCOMES, EngineRegion.STATES,
+                        EngineRegion.WEAR):
                 m.d.comb += decoder.select.eq(1)
             with m.Case(EngineRegion.REGISTERS):
                 m.d.comb += decoder.select.eq(Mux(offset == _OPERATION, 1, 2))

@@ -18,7 +18,8 @@ __all__ = ["Programming"]
 
 
 class Programming(wiring.Component):
-    """The operations of an engine, and the regions TABLES, TARGETS, OUTCOMES and STATES of its bus.
+    """The operations of an engine, and the regions TABLES, TARGETS, OUTCOMES, STATES and WEAR of its
+    bus.
 
     A write to the operation register is answered at once; the operation starts when the tiles are idle. A request that
     comes while it runs is answered after its end.
@@ -122,16 +123,21 @@ class Programming(wiring.Component):
         m.d.comb += controller.probing.eq(Mux(controller.start, operation == EngineOperation.PROBE, probing))
         self._targets(m, controller, request, writing)
         self._tables(m, array, request, writing)
-        self._states(m, array, request, writing)
+        self._cells(m, request, writing, EngineRegion.STATES, array.state)
+        if self.geometry.wear_bits:
+            self._cells(m, request, writing, EngineRegion.WEAR, array.wear)
 
     def _answer(self, request, array, controller):
         """Return the word that a read request sees once the memories have answered."""
         column_exists = request.offset < self.geometry.columns
-        plus, minus = self._pair(request, array.state_o)
-        state = Cat(plus, Const(0, 16 - len(plus)), minus)
+        cells = self._pair(request, array.state_o)
+        if self.geometry.wear_bits:
+            cells = Mux(request.region == EngineRegion.WEAR, self._pair(request, array.wear_o), cells)
+        of_cells = (request.region == EngineRegion.STATES) | (
+            (request.region == EngineRegion.WEAR) if self.geometry.wear_bits else 0)
         return Mux(
-            request.region == EngineRegion.STATES,
-            Mux(self._cell(request) < self.geometry.cells, state, 0),
+            of_cells,
+            Mux(self._cell(request) < self.geometry.cells, cells, 0),
             Mux(column_exists & (request.region == EngineRegion.TARGETS), controller.target,
                 Mux(column_exists & (request.region == EngineRegion.OUTCOMES), controller.outcome.as_signed(), 0)))
 
@@ -152,20 +158,21 @@ class Programming(wiring.Component):
     def _cell(self, request):
         return request.offset[self.geometry.pairs - 1:]
 
-    def _pair(self, request, states):
-        """Return the two states of the pair that a request names."""
-        if self.geometry.pairs == 1:
-            return states[0], states[1]
-        return Mux(request.offset[0], states[2], states[0]), Mux(request.offset[0], states[3], states[1])
+    def _pair(self, request, values):
+        """Return the word of the pair that a request names."""
+        plus, minus = values[0], values[1]
+        if self.geometry.pairs == 2:
+            plus, minus = Mux(request.offset[0], values[2], plus), Mux(request.offset[0], values[3], minus)
+        return Cat(plus, Const(0, 16 - len(plus)), minus)
 
-    def _states(self, m, array, request, writing):
-        access = array.state
-        hit = writing & (request.region == EngineRegion.STATES) & (self._cell(request) < self.geometry.cells)
+    def _cells(self, m, request, writing, region, access):
+        """Let the bus write what is kept of the devices of a cell."""
+        hit = writing & (request.region == region) & (self._cell(request) < self.geometry.cells)
         m.d.comb += access.cell.eq(self._cell(request))
         for k in range(self.geometry.devices):
             pair = k // 2
             here = hit if self.geometry.pairs == 1 else hit & (request.offset[0] == pair)
             m.d.comb += [
                 access.mask[k].eq(here),
-                access.states[k].eq(request.data[16 * (k % 2):16 * (k % 2) + 16]),
+                access.values[k].eq(request.data[16 * (k % 2):16 * (k % 2) + 16]),
             ]

@@ -19,8 +19,8 @@ from rtl.context import context_layout, settings_layout
 from rtl.delay import Delay
 from rtl.device import SLOTS
 from rtl.fixed import round_shift, saturate
-from rtl.params import ACTIVATION_MAX, EngineRegion, Geometry, Purpose
-from rtl.params.formats import G16_BITS, G16_MAX
+from rtl.params import ACTIVATION_MAX, EngineRegion, Geometry, PulseKind, Purpose
+from rtl.params.formats import EPOCH_SHIFT, G16_BITS
 from rtl.params.registers import register as described
 from rtl.pipeline import register
 from rtl.read import ReadSignature
@@ -32,6 +32,8 @@ _MAGNITUDE_BITS = _TARGET_BITS - 1
 _FACTOR_BITS = 16
 _MAX_AVERAGES = 16
 _MAX_PULSES = 255
+_STILL_BITS, _REFRESH_BITS = 3, 4
+_PARTNER_BITS = described("engine", EngineRegion.REGISTERS, "refresh_limit").bits
 _DRAIN = 10 + SLOTS
 """Clocks until a column's results are stored and its pulse has reached the array."""
 
@@ -41,22 +43,33 @@ class _Pass(enum.Enum, shape=3):
 
     EXPECT = 0
     """Expected sum of codes of each target; begins the tallies."""
-    FIRST = 1
-    """First pulse of the main pair."""
-    DECIDE = 2
-    """Compare; next pulse of the pair at work."""
-    MINOR = 3
-    """First pulse of the minor pair."""
-    TOTAL = 4
+    RESET = 1
+    """RESET of every device of the row."""
+    FIRST = 2
+    """First melt pulse of the main pair."""
+    DECIDE = 3
+    """Compare; next pulse of the phase."""
+    SECOND = 4
+    """First pulse of the second phase."""
+    TOTAL = 5
     """Add the sum of a probe to the totals."""
 
 
-_plan_layout = data.StructLayout({"expected": signed(_TARGET_BITS), "amplitude": G16_BITS, "negative": 1})
-_tally_layout = data.StructLayout({"converged": 1, "pulses": 8, "sum": signed(16)})
-_judged_layout = data.StructLayout({
-    "plan": _plan_layout, "tally": _tally_layout, "target_negative": 1, "target_zero": 1, "error_negative": 1,
-    "converged": 1,
+_plan_layout = data.StructLayout({
+    "expected": signed(_TARGET_BITS), "reference": signed(16), "amplitude": G16_BITS, "still": _STILL_BITS,
+    "partner": _PARTNER_BITS, "negative": 1, "down": 1, "fresh": 1, "draining": 1,
 })
+"""What is kept of a column between two pulses, as in `sim/write_verify.py`."""
+
+_tally_layout = data.StructLayout({
+    "converged": 1, "unresponsive": 1, "refreshes": _REFRESH_BITS, "pulses": 8, "sum": signed(16),
+})
+_judged_layout = data.StructLayout({
+    "plan": _plan_layout, "tally": _tally_layout, "pulsed": 1, "side": 1, "gradual": 1, "reset": 1, "over": 1,
+    "grow": 1, "work": 1,
+})
+"""Plan and tally as they will be, but for what the multiplier brings; the pulse: whether there is one, to which side of
+the pair, of which sort; whether its amplitude adds to the one before; whether the phase still works on the column."""
 
 
 class TargetAccess(data.StructLayout):
@@ -112,7 +125,8 @@ class WriteVerify(wiring.Component):
         m.d.comb += [
             self.target.eq(self._target_read.data),
             self.outcome.eq(Mux(self.probing, self._total_read.data,
-                                Cat(tally.converged, Const(0, 7), tally.pulses, tally.sum))),
+                                Cat(tally.converged, tally.unresponsive, Const(0, 2), tally.refreshes, tally.pulses,
+                                    tally.sum))),
         ]
         return m
 
@@ -122,12 +136,15 @@ class WriteVerify(wiring.Component):
         self._column = Signal(10)
         self._walking = Signal()
         self._all_converged = Signal()
+        self._finished = Signal()
         self._iteration = Signal(8)
-        self._minor = Signal()
+        self._second = Signal()
         self._repeat = Signal(4)
         self._row = Signal(10)
         self._first_row = Signal()
         self._reset = Signal(PulseRequest(self.geometry))
+        self._gradual = self.settings.pulse_kind != PulseKind.MELT
+        self._bipolar = self.settings.pulse_kind[1]
 
     def _memories(self, m):
         """Make the memories, a word a column; all are read at the same column."""
@@ -167,9 +184,9 @@ class WriteVerify(wiring.Component):
             with m.State("Idle"):
                 m.d.comb += self.busy.eq(0)
                 m.d.sync += [
-                    self._column.eq(0), self._all_converged.eq(0), self._iteration.eq(0), self._minor.eq(0),
-                    self._repeat.eq(0), self._row.eq(settings.row), self._first_row.eq(1),
-                    left.eq(settings.row_count), group.eq(0),
+                    self._column.eq(0), self._all_converged.eq(0), self._finished.eq(0),
+                    self._iteration.eq(0), self._second.eq(0), self._repeat.eq(0),
+                    self._row.eq(settings.row), self._first_row.eq(1), left.eq(settings.row_count), group.eq(0),
                 ]
                 with m.If(self.start):
                     m.d.sync += self._pass.eq(_Pass.EXPECT)
@@ -190,6 +207,7 @@ class WriteVerify(wiring.Component):
                 with m.If(drain == 0):
                     with m.Switch(self._pass):
                         with m.Case(_Pass.EXPECT):
+                            m.d.sync += self._pass.eq(_Pass.RESET)
                             m.next = "Reset"
                         with m.Case(_Pass.TOTAL):
                             m.d.sync += [self._row.eq(self._row + 1), left.eq(left - 1), self._first_row.eq(0)]
@@ -209,21 +227,25 @@ class WriteVerify(wiring.Component):
                     with m.If(last_group):
                         m.d.sync += [group.eq(0), self._column.eq(self._column + 1)]
                         with m.If(last_column):
-                            m.d.sync += [self._column.eq(0), self._pass.eq(_Pass.FIRST)]
-                            m.next = "Walk"
+                            m.d.sync += [self._column.eq(0), drain.eq(_DRAIN)]
+                            m.next = "Drain"
 
             with m.State("Settle"):
                 with m.If(self.array_idle):
                     m.next = "Judge"
+                    with m.If((self._pass == _Pass.RESET) & ~self._gradual):
+                        m.d.sync += self._pass.eq(_Pass.FIRST)
+                        m.next = "Walk"
             with m.State("Judge"):
                 m.d.sync += self._iteration.eq(self._iteration + 1)
                 m.next = "Request"
-                with m.If(self._all_converged | (self._iteration == settings.iterations)):
+                with m.If(self._finished | (self._iteration == settings.iterations)):
                     m.next = "Idle"
-                    if self.geometry.pairs == 2:
-                        with m.If(~self._all_converged & ~self._minor):
-                            m.d.sync += [self._minor.eq(1), self._iteration.eq(0), self._pass.eq(_Pass.MINOR)]
-                            m.next = "Walk"
+                    more = settings.absorb if self.geometry.pairs == 1 else 1
+                    with m.If(more & ~self._all_converged & ~self._second):
+                        m.d.sync += [self._second.eq(1), self._iteration.eq(0), self._finished.eq(0),
+                                     self._pass.eq(_Pass.SECOND)]
+                        m.next = "Walk"
 
             with m.State("Row"):  # of a probe
                 m.next = "Request"
@@ -240,21 +262,25 @@ class WriteVerify(wiring.Component):
                 m.d.sync += self._repeat.eq(self._repeat + 1)
                 m.next = "Request"
                 with m.If((self._repeat + 1 >= settings.averages) | (self._repeat == _MAX_AVERAGES - 1)):
-                    m.d.sync += [self._repeat.eq(0), self._all_converged.eq(1)]
+                    m.d.sync += [self._repeat.eq(0), self._all_converged.eq(1), self._finished.eq(1)]
                     m.d.sync += self._pass.eq(Mux(self.probing, _Pass.TOTAL, _Pass.DECIDE))
                     m.next = "Walk"
 
-        verify = Cat(self._repeat, self._iteration + Mux(self._minor, 128, 0))[:12]
+        verify = Cat(self._repeat, self._coordinate(self._iteration))
         m.d.comb += [
             request.payload.context.eq(settings.context),
             request.payload.row.eq(self._row),
             request.payload.purpose.eq(Mux(self.probing, Purpose.PROBE, Purpose.VERIFY)),
             request.payload.event.eq(Mux(self.probing, Cat(self._repeat, settings.age, settings.epoch),
-                                         Cat(verify, Const(0, 12), settings.epoch))),
+                                         Cat(verify, Const(0, EPOCH_SHIFT - len(verify)), settings.epoch))),
             request.payload.drive.ticks.eq(Mux(self.probing, settings.probe_ticks, ACTIVATION_MAX)),
             Cat(request.payload.drive.dense, request.payload.drive.inference_range).eq(
                 Mux(self.probing, settings.probe_mode, 0)),
         ]
+
+    def _coordinate(self, iteration):
+        """Return `iteration_coordinate` of an iteration of this phase."""
+        return Cat(iteration[:7], self._second, iteration[7])
 
     def _collect(self, m):
         """Add codes to the sums as they come; the sum of a column that has converged stays."""
@@ -286,6 +312,7 @@ class WriteVerify(wiring.Component):
         target, plan, tally = self._target_read.data, self._plan_read.data, self._tally_read.data
         magnitude = register(m, Mux(target < 0, -target, target), "magnitude_2")
         error = register(m, plan.expected - tally.sum, "error_2")
+        change = register(m, tally.sum - plan.reference, "change_2")
         target_negative = register(m, target < 0, "target_negative_2")
         plan_2, tally_2 = (Signal(shape, name=name, reset_less=True) for shape, name in
                            ((_plan_layout, "plan_2"), (_tally_layout, "tally_2")))
@@ -296,21 +323,15 @@ class WriteVerify(wiring.Component):
             self._total_write.en.eq(valid_2 & (kind == _Pass.TOTAL)),
         ]
 
-        # clock 2: what is multiplied, and whether the column is in its window
-        of_target = (kind == _Pass.EXPECT) | (kind == _Pass.FIRST)
+        # clock 2: what is multiplied, and what becomes of the column
         error_size = Mux(error < 0, -error, error)
-        judged = Signal(_judged_layout, name="judged_3", reset_less=True)
-        m.d.sync += [
-            judged.plan.eq(plan_2), judged.tally.eq(tally_2), judged.target_negative.eq(target_negative),
-            judged.target_zero.eq(magnitude == 0), judged.error_negative.eq(error < 0),
-            judged.converged.eq(tally_2.converged | ((kind == _Pass.DECIDE) & (error_size <= settings.window))),
-        ]
+        judged, over = self._judge(m, plan_2, tally_2, error < 0, error_size, magnitude, target_negative, change)
+        of_target = (kind == _Pass.EXPECT) | (kind == _Pass.FIRST)
         limit = (1 << _MAGNITUDE_BITS) - 1
         a = register(m, saturate(Mux(of_target, magnitude, error_size), 0, limit), "a_3")
         b = register(m, self._factor(m), "b_3")
         negate = Signal(name="negate_3", reset_less=True)
-        m.d.sync += negate.eq(Mux(kind == _Pass.EXPECT, target_negative,
-                                  (kind == _Pass.DECIDE) & ((error < 0) ^ plan_2.negative)))
+        m.d.sync += negate.eq(Mux(of_target, target_negative & (kind == _Pass.EXPECT), over))
 
         # clocks 3 to 8: multiply, sign, round, add to the amplitude of the pulse before
         product = register(m, register(m, a * b, "product_4"), "product_5")
@@ -324,11 +345,81 @@ class WriteVerify(wiring.Component):
                            "rounded_7")
         m.submodules.judged = ring = Delay(shape=_judged_layout, clocks=4)
         m.d.comb += ring.i.eq(judged)
-        total = register(m, Mux(kind == _Pass.DECIDE, ring.o.plan.amplitude, 0) + rounded, "total_8")
+        free = self._gradual & (kind != _Pass.EXPECT)  # of the error's size
+        added = Mux(free, Mux(ring.o.grow, settings.increment, settings.first_amplitude), rounded)
+        total = register(m, Mux(ring.o.grow, ring.o.plan.amplitude, 0) + added, "total_8")
         judged_8 = Signal(_judged_layout, name="judged_8", reset_less=True)
         m.d.sync += judged_8.eq(ring.o)
 
         self._store(m, valid_8, column_8, total, judged_8)
+
+    def _judge(self, m, plan, tally, down, error_size, magnitude, target_negative, change):
+        """Clock 2: return, a clock later, what becomes of a column; and whether the error calls for the partner."""
+        settings, kind, two_pairs = self.settings, self._pass, self.geometry.pairs == 2
+        second, decide = kind == _Pass.SECOND, kind == _Pass.DECIDE
+        after = Signal(_judged_layout, name="after")
+        at_work = (magnitude >= settings.minor_only) | self._second if two_pairs else 1
+        converged = tally.converged | (decide & (error_size <= settings.window))
+        m.d.comb += [
+            after.plan.eq(plan), after.tally.eq(tally), after.tally.converged.eq(converged),
+            after.work.eq(at_work & ~converged),
+        ]
+        with m.Switch(kind):
+            with m.Case(_Pass.FIRST):
+                m.d.comb += after.pulsed.eq(at_work & (magnitude != 0))
+            with m.Case(_Pass.DECIDE):
+                m.d.comb += after.pulsed.eq(after.work & (self._iteration != settings.iterations))
+            with m.Case(_Pass.SECOND):
+                m.d.comb += after.pulsed.eq(after.work)
+
+        still = Mux(Mux(change < 0, -change, change) > settings.window, 0, plan.still + ~plan.still.all())
+        with m.If(decide & at_work & ~tally.converged):
+            m.d.comb += after.plan.still.eq(still)
+            with m.If(after.plan.still == 0):
+                m.d.comb += after.plan.reference.eq(tally.sum)
+            with m.If(after.plan.still.all()):
+                m.d.comb += after.tally.unresponsive.eq(1)
+
+        negative, over = Signal(), Signal()
+        m.d.comb += [negative.eq(plan.negative), over.eq(down ^ negative)]
+        with m.If(second):
+            m.d.comb += negative.eq(down if two_pairs else ~plan.negative)
+        one_way = self._gradual & ~self._bipolar
+        draining = plan.draining & ~second
+        partner = Mux(second, 0, plan.partner)
+        restart = over & ~draining & settings.restart
+        drain = over & ~draining & ~settings.restart & (partner >= settings.refresh_limit)
+        m.d.comb += [
+            after.over.eq(over), after.reset.eq(one_way & (restart | drain | draining)),
+            after.side.eq(Mux(one_way & ~draining & ~restart, down, negative)),
+            after.grow.eq(Mux(self._gradual, ~plan.fresh & ~second & (down == plan.down), decide)),
+        ]
+        with m.If(decide | second):
+            m.d.comb += [
+                after.gradual.eq(self._gradual & ~after.reset),
+                after.plan.negative.eq(negative), after.plan.down.eq(down), after.plan.fresh.eq(after.reset),
+                after.plan.draining.eq(one_way & drain), after.plan.partner.eq(partner),
+            ]
+            with m.If(drain | draining):
+                m.d.comb += after.plan.partner.eq(0)
+            with m.Elif(over & ~restart & ~partner.all()):
+                m.d.comb += after.plan.partner.eq(partner + 1)
+            with m.If(after.pulsed & after.reset & ~draining & ~tally.refreshes.all()):
+                m.d.comb += after.tally.refreshes.eq(tally.refreshes + 1)
+        with m.Else():
+            m.d.comb += [after.side.eq(plan.negative), after.reset.eq(0), after.grow.eq(0)]
+        with m.If(second):
+            m.d.comb += after.plan.still.eq(0)
+        with m.If(kind == _Pass.EXPECT):
+            m.d.comb += [
+                after.plan.eq(0), after.plan.negative.eq(target_negative), after.plan.fresh.eq(1),
+                after.tally.eq(0), after.tally.pulses.eq(self.geometry.devices),
+            ]
+        with m.If(after.pulsed & (tally.pulses != _MAX_PULSES)):
+            m.d.comb += after.tally.pulses.eq(tally.pulses + 1)
+        judged = Signal(_judged_layout, name="judged_3", reset_less=True)
+        m.d.sync += judged.eq(after)
+        return judged, over
 
     def _factor(self, m):
         """Return the factor of a pass: counts per conductance, or conductance per conductance or count."""
@@ -340,56 +431,47 @@ class WriteVerify(wiring.Component):
             with m.Case(_Pass.FIRST):
                 m.d.comb += factor.eq(settings.main_scale)
             with m.Default():
-                m.d.comb += factor.eq(Mux(self._minor, settings.minor_step, settings.main_step))
+                minor = self._second if self.geometry.pairs == 2 else 0
+                m.d.comb += factor.eq(Mux(minor, settings.minor_step, settings.main_step))
         return factor
 
     def _store(self, m, valid, column, total, judged):
         """Clock 8: store plan and tally of a column; a clock later its pulse leaves."""
-        kind = self._pass
-        amplitude = saturate(total, 0, G16_MAX)
-        pulsed, negative = Signal(), Signal()
-        m.d.comb += negative.eq(judged.plan.negative)
-        with m.Switch(kind):
-            with m.Case(_Pass.FIRST):
-                m.d.comb += [pulsed.eq(~judged.target_zero), negative.eq(judged.target_negative)]
-            with m.Case(_Pass.DECIDE):
-                m.d.comb += pulsed.eq(~judged.converged & (self._iteration != self.settings.iterations))
-            with m.Case(_Pass.MINOR):
-                m.d.comb += [pulsed.eq(~judged.converged), negative.eq(judged.error_negative)]
-
+        kind, limit = self._pass, self.settings.amplitude_limit
+        amplitude = Signal(G16_BITS)
+        m.d.comb += amplitude.eq(Mux(total < 0, 0, Mux(total > limit, limit, total)))
         plan, tally = self._plan_write, self._tally_write
+        stored = valid & (kind != _Pass.TOTAL)
         m.d.comb += [
-            plan.addr.eq(column), plan.en.eq(valid & (kind != _Pass.TOTAL)),
-            plan.data.expected.eq(judged.plan.expected), plan.data.amplitude.eq(amplitude),
-            plan.data.negative.eq(negative),
-            tally.addr.eq(column), tally.en.eq(valid & (kind != _Pass.TOTAL)),
-            tally.data.eq(judged.tally), tally.data.converged.eq(judged.converged),
+            plan.addr.eq(column), plan.en.eq(stored), plan.data.eq(judged.plan), plan.data.amplitude.eq(amplitude),
+            tally.addr.eq(column), tally.en.eq(stored), tally.data.eq(judged.tally),
         ]
-        with m.If(pulsed & (judged.tally.pulses != _MAX_PULSES)):
-            m.d.comb += tally.data.pulses.eq(judged.tally.pulses + 1)
         with m.If(kind == _Pass.EXPECT):
-            m.d.comb += [plan.data.expected.eq(total), tally.data.eq(0),
-                         tally.data.pulses.eq(self.geometry.devices)]
-        with m.If(valid & (kind == _Pass.DECIDE) & ~judged.converged):
-            m.d.sync += self._all_converged.eq(0)
+            m.d.comb += plan.data.expected.eq(total)
+        with m.If(valid & (kind == _Pass.DECIDE)):
+            with m.If(~judged.tally.converged):
+                m.d.sync += self._all_converged.eq(0)
+            with m.If(judged.work):
+                m.d.sync += self._finished.eq(0)
         with m.If(self._collected):
             m.d.comb += [tally.addr.eq(self._collected_column), tally.en.eq(~self._keep_sum),
                          tally.data.eq(self._tally_read.data), tally.data.sum.eq(self._new_sum)]
-        self._send(m, valid & (kind != _Pass.EXPECT) & (kind != _Pass.TOTAL), column, pulsed, negative, amplitude)
+        self._send(m, stored & (kind != _Pass.EXPECT), column, judged, amplitude)
 
-    def _send(self, m, valid, column, pulsed, negative, amplitude):
+    def _send(self, m, valid, column, judged, amplitude):
         """Register the pulse of a column, or a RESET of all its devices."""
         lanes = self.geometry.program_lanes
-        device = Cat(negative, self._minor)[:bits_for(self.geometry.devices - 1)]
+        device = Cat(judged.side, self._second)[:bits_for(self.geometry.devices - 1)]
         request = Signal.like(self.pulse, name="request")
         m.d.comb += [
-            request.first.eq(column == 0), request.advance.eq(1), request.amplitude.eq(amplitude),
-            request.iteration.eq(self._iteration + Mux(self._minor, 129, 1)),
+            request.first.eq(column == 0), request.advance.eq(1), request.gradual.eq(judged.gradual),
+            request.down.eq(judged.over & self._bipolar), request.amplitude.eq(Mux(judged.reset, 0, amplitude)),
+            request.iteration.eq(self._coordinate((self._iteration + 1)[:8])),
         ]
         with m.Switch(device):
             for k in range(self.geometry.devices):
                 with m.Case(k):
-                    m.d.comb += [request.group.eq(k // lanes), request.mask.eq(pulsed << (k % lanes))]
+                    m.d.comb += [request.group.eq(k // lanes), request.mask.eq(judged.pulsed << (k % lanes))]
         m.d.comb += request.valid.eq(valid)
         with m.If(self._reset.valid):
             m.d.comb += request.eq(self._reset)

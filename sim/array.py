@@ -1,19 +1,30 @@
 """The device states of one engine: pulses change them, ageing reads them, nets and noise constants follow from them."""
 
+import dataclasses
 import functools
 from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rtl.params import Geometry, Purpose, Table, hash_counter, hash_key
+from rtl.params import Geometry, PulseKind, Purpose, Table, hash_counter, hash_key
 from rtl.params.formats import AGE_BITS, EPOCH_SHIFT, G16_BITS, ITERATION_SHIFT, REPEAT_BITS
-from sim.device import aged_codes, pulsed_states, relaxed_and_exponent, state_codes
+from sim.device import (
+    Born,
+    aged_codes,
+    born,
+    pulsed_states,
+    relaxed_and_exponent,
+    state_codes,
+    stepped_states,
+    stuck_state,
+)
 from sim.fixed import Ints, isqrt
 from sim.gauss import gaussian, gaussian_hash
+from sim.hash import Words as HashWords
 from sim.hash import threefry2x32
 
-__all__ = ["NOISE_MAX", "Array"]
+__all__ = ["NOISE_MAX", "Array", "Pulses"]
 
 NOISE_MAX = 65_535
 """Largest column noise constant."""
@@ -36,6 +47,32 @@ def _static_samples(key: tuple[int, int], event: int, shape: tuple[int, int, int
     return gaussian(relax), gaussian(nu)
 
 
+@functools.lru_cache(maxsize=32)
+def _variation_words(key: tuple[int, int], shape: tuple[int, int, int]) -> tuple[HashWords, HashWords]:
+    """Return the hash words of what devices are born with, (columns, rows, devices)."""
+    columns, rows, devices = shape
+    return threefry2x32(*key, _counters(rows, columns, devices), 0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Pulses:
+    """Pulses to cells, all arrays of one shape but `mask`, which has one more axis: devices.
+
+    `amplitude` is a g16, or has 12 fraction bits where the pulse is `gradual`; `down` is of gradual pulses.
+    """
+
+    mask: NDArray[np.bool_]
+    amplitude: Ints
+    gradual: NDArray[np.bool_]
+    down: NDArray[np.bool_]
+
+    @classmethod
+    def melt(cls, mask: NDArray[np.bool_], amplitude: Ints) -> "Pulses":
+        """Return melt pulses."""
+        none = np.zeros(amplitude.shape, bool)
+        return cls(mask, amplitude, none, none)
+
+
 class Array:
     """States of all cells, (cells, devices), tables of the device pipeline, and what they count.
 
@@ -45,32 +82,43 @@ class Array:
     def __init__(self, geometry: Geometry) -> None:
         self.geometry = geometry
         self.states = np.zeros((geometry.cells, geometry.devices), np.int64)
+        self.wear = np.zeros((geometry.cells, geometry.devices), np.int64)
         self.tables = np.zeros((len(Table), 256), np.int64)
         self.pulses = 0
         self.aged = 0
 
-    def pulse(self, settings: Words, record: Words, rows: Ints, mask: NDArray[np.bool_], amplitude: Ints,
-              iteration: int) -> None:
-        """Give a melt pulse to the devices that `mask` (len(rows), columns, devices) names.
-
-        amplitude : (len(rows), columns), g16
-        """
-        n, column, device = np.nonzero(mask)
+    def pulse(self, settings: Words, record: Words, rows: Ints, pulses: Pulses, iteration: int) -> None:
+        """Pulse cells (len(rows), columns); `iteration` is a coordinate of the hash."""
+        n, column, device = np.nonzero(pulses.mask)
         row = np.asarray(rows)[n]
-        event = (settings["epoch"] << EPOCH_SHIFT | (iteration & 0xFF) << ITERATION_SHIFT) & 0xFFFFFFFF
-        xi = gaussian_hash(*self._key(settings, record, Purpose.PULSE), hash_counter(row, column, device), event)
-        states = pulsed_states(self.tables, amplitude[n, column], xi, self.geometry.state_bits)
-        self._cells(record)[column, row, device] = states
+        where, amplitude, gradual = (column, row, device), pulses.amplitude[n, column], pulses.gradual[n, column]
+        event = (settings["epoch"] << EPOCH_SHIFT | iteration << ITERATION_SHIFT) & 0xFFFFFFFF
+        key, counter = self._key(settings, record, Purpose.PULSE), hash_counter(row, column, device)
+        bits, states = self.geometry.state_bits, self._of(record, self.states)
+        if not self._plain(settings):
+            word, wearing = threefry2x32(*key, counter, event)
+            xi, births = gaussian(word), self._born(settings, record).at(where)
+            after = pulsed_states(self.tables, np.where(gradual, 0, amplitude), xi, bits)
+            stepped = stepped_states(self.tables, states[where], amplitude, pulses.down[n, column], births, xi, bits)
+            after = np.where(gradual, stepped, after)
+            if self.geometry.wear_bits:
+                wear, most = self._of(record, self.wear), (1 << self.geometry.wear_bits) - 1
+                after = np.where(wear[where] > births.endurance, states[where], after)
+                wear[where] = np.minimum(wear[where] + (wearing < settings["wear_rate"]), most)
+            after = np.where(births.stuck, stuck_state(settings["stuck_value"], bits), after)
+        else:
+            after = pulsed_states(self.tables, amplitude, gaussian_hash(*key, counter, event), bits)
+        states[where] = after
         self.pulses += len(n)
 
     def nets(self, record: Words, rows: Ints) -> Ints:
         """Return the nets (len(rows), columns) of devices that neither relaxed nor drifted yet."""
-        states = self._cells(record)[:, rows]
+        states = self._of(record, self.states)[:, rows]
         return self._net(state_codes(states, self.geometry.state_bits)).T
 
     def age(self, settings: Words, record: Words) -> tuple[Ints, Ints]:
         """Return the nets (rows, columns) of a tile at the age in `settings`, and its column noise constants."""
-        cells = self._cells(record)
+        cells = self._of(record, self.states)
         g16 = cells << (G16_BITS - self.geometry.state_bits)
         epoch = settings["epoch"] << EPOCH_SHIFT
         static = _static_samples(self._key(settings, record, Purpose.STATIC), epoch, cells.shape)
@@ -78,18 +126,33 @@ class Array:
         flicker = gaussian_hash(*self._key(settings, record, Purpose.FLICKER),
                                 _counters(record["rows"], record["columns"], self.geometry.devices), event)
         relaxed, nu = relaxed_and_exponent(self.tables, g16, *static)
-        nets = self._net(aged_codes(self.tables, g16, relaxed, nu, flicker, settings["log_time"]))
+        codes = aged_codes(self.tables, g16, relaxed, nu, flicker, settings["log_time"])
+        if settings["stuck_rate"]:
+            stuck = stuck_state(settings["stuck_value"], self.geometry.state_bits)
+            codes[self._born(settings, record).stuck] = state_codes(stuck, self.geometry.state_bits)
+        nets = self._net(codes)
         self.aged += cells.size
         noise = np.minimum(isqrt(np.abs(nets).sum(axis=1) * settings["noise_gain"]), NOISE_MAX)
         return nets.T, noise
 
-    def _cells(self, record: Words) -> Ints:
-        """Return the states of a tile as a view, (columns, rows, devices)."""
+    def _plain(self, settings: Words) -> bool:
+        """Tell whether a pulse leaves the same in every device: nothing of what they are born with counts."""
+        return (settings["pulse_kind"] == PulseKind.MELT and not settings["stuck_rate"]
+                and not self.geometry.wear_bits)
+
+    def _born(self, settings: Words, record: Words) -> Born:
+        """Return what the devices of a tile are born with, (columns, rows, devices)."""
+        shape = self._of(record, self.states).shape
+        words = _variation_words(self._key(settings, record, Purpose.VARIATION), shape)
+        return born(self.tables, words, common=bool(settings["common_variation"]), stuck_rate=settings["stuck_rate"])
+
+    def _of(self, record: Words, cells: Ints) -> Ints:
+        """Return what belongs to a tile as a view, (columns, rows, devices)."""
         base, rows, columns = (record[name] for name in ("state_base", "rows", "columns"))
         if base + rows * columns > self.geometry.cells:
             raise ValueError(f"state_base ({base}) + rows ({rows}) * columns ({columns}) exceeds the "
                              f"{self.geometry.cells} cells of an engine")
-        return self.states[base:base + rows * columns].reshape(columns, rows, self.geometry.devices)
+        return cells[base:base + rows * columns].reshape(columns, rows, self.geometry.devices)
 
     def _net(self, codes: Ints) -> Ints:
         """Return F (G+ - G-) + (g+ - g-), or G+ - G- with one pair; devices are the last axis."""

@@ -46,7 +46,8 @@ class Core:
         match region:
             case EngineRegion.COLUMNS | EngineRegion.INPUTS:
                 return self.tiles.read
-            case EngineRegion.TABLES | EngineRegion.TARGETS | EngineRegion.OUTCOMES | EngineRegion.STATES:
+            case (EngineRegion.TABLES | EngineRegion.TARGETS | EngineRegion.OUTCOMES | EngineRegion.STATES
+                  | EngineRegion.WEAR):
                 return self.programming.read
             case _:
                 return self._read_own
@@ -68,7 +69,8 @@ class Core:
         match region:
             case EngineRegion.COLUMNS | EngineRegion.INPUTS:
                 self.tiles.write(region, offset, value)
-            case EngineRegion.TABLES | EngineRegion.TARGETS | EngineRegion.OUTCOMES | EngineRegion.STATES:
+            case (EngineRegion.TABLES | EngineRegion.TARGETS | EngineRegion.OUTCOMES | EngineRegion.STATES
+                  | EngineRegion.WEAR):
                 self.programming.write(region, offset, value)
             case EngineRegion.REGISTERS if offset == 0:
                 self.programming.write(region, offset, value)

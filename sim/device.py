@@ -1,15 +1,19 @@
 """One memory device in fixed point: what a pulse leaves behind and what an age makes of it.
 
-Full scale of a conductance is 2**16 (g16); tables are (6, 256) integers, a row for each `rtl.params.Table`, looked up
+Full scale of a conductance is 2**16 (g16); tables are (10, 256) integers, a row for each `rtl.params.Table`, looked up
 by the top byte of a g16. Every function works on arrays that broadcast against each other. docs/numbers.md proves the
 widths.
 """
 
+import dataclasses
 import functools
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rtl.params.formats import (
+    AMPLITUDE_FRACTION,
     CODE_BITS,
     CODE_MAX,
     EXP2_INDEX_BITS,
@@ -20,16 +24,19 @@ from rtl.params.formats import (
     GAUSS_FRACTION,
     LOG_TIME_FRACTION,
     NU_FRACTION,
+    VARIATION_FRACTION,
     exp2_table,
 )
 from rtl.params.registers import Table
 from sim.fixed import Ints, round_shift
 
-__all__ = ["aged_codes", "pulsed_states", "relaxed_and_exponent", "state_codes"]
+__all__ = ["Born", "aged_codes", "born", "pulsed_states", "relaxed_and_exponent", "state_codes", "stepped_states",
+           "stuck_state"]
 
 _INDEX_SHIFT = G16_BITS - 8
 _EXP2_SHIFT = EXPONENT_FRACTION - EXP2_INDEX_BITS
 _SIGN, _WORD = 1 << 15, (1 << 16) - 1
+_UNIT_MAX = (1 << 15) - 1  # of a step of amplitude 1, half of full scale
 
 
 @functools.cache
@@ -40,10 +47,55 @@ def _exp2() -> Ints:
 def pulsed_states(tables: Ints, amplitude: Ints, xi: Ints, state_bits: int) -> Ints:
     """Return the states that melt pulses of target `amplitude` (g16) leave, with a Gaussian sample `xi` for each."""
     x = np.clip(amplitude + _step(tables[Table.PULSE_SIGMA], amplitude, xi), 0, G16_MAX)
-    return np.minimum(round_shift(x, G16_BITS - state_bits), (1 << state_bits) - 1)
+    return _state(x, state_bits)
 
 
-def state_codes(states: Ints, state_bits: int) -> Ints:
+@dataclasses.dataclass(frozen=True)
+class Born:
+    """What devices are born with: their steps up and down (14 fraction bits), endurance, and whether they are stuck."""
+
+    up: Ints
+    down: Ints
+    endurance: Ints
+    stuck: NDArray[np.bool_]
+
+    def at(self, index: Any) -> "Born":
+        """Return some of the devices."""
+        return Born(*(getattr(self, field.name)[index] for field in dataclasses.fields(self)))
+
+
+def born(tables: Ints, words: tuple[NDArray[np.uint32], NDArray[np.uint32]], *, common: bool, stuck_rate: int) -> Born:
+    """Return what devices of these two hash words (VARIATION) are born with."""
+    byte = words[0].astype(np.int64)
+    up, down, endurance = byte & 0xFF, byte >> 8 & 0xFF, byte >> 16 & 0xFF
+    variation = tables[Table.VARIATION]
+    return Born(variation.take(up), variation.take(up if common else down), tables[Table.ENDURANCE].take(endurance),
+                words[1] < stuck_rate)
+
+
+def stepped_states(tables: Ints, states: Ints, amplitude: Ints, down: Any, device: Born, xi: Ints,
+                   state_bits: int) -> Ints:
+    """Return the states that gradual pulses leave, with a Gaussian sample `xi` for each.
+
+    amplitude : 12 fraction bits
+    down : whether the pulse takes away
+    """
+    g16 = states << (G16_BITS - state_bits)
+    index = np.maximum(g16 >> _INDEX_SHIFT, 1)  # entry 0 is that of RESET
+    step = np.where(down, tables[Table.STEP_DOWN].take(index), tables[Table.STEP_UP].take(index))
+    unit = round_shift(step * np.where(down, device.down, device.up), VARIATION_FRACTION)
+    unit += round_shift(tables[Table.PULSE_SIGMA].take(index) * xi, GAUSS_FRACTION)
+    unit = np.clip(unit, -_UNIT_MAX, _UNIT_MAX)
+    x = g16 + round_shift(amplitude * np.where(down, -unit, unit), AMPLITUDE_FRACTION)
+    return _state(np.clip(x, 0, G16_MAX), state_bits)
+
+
+def stuck_state(value: int, state_bits: int) -> int:
+    """Return the state of a device that is stuck at `value` (g16)."""
+    return value >> (G16_BITS - state_bits)
+
+
+def state_codes(states: Any, state_bits: int) -> Ints:
     """Return the present conductances (codes) of devices that neither relaxed nor drifted yet."""
     return _code(states << (G16_BITS - state_bits))
 
@@ -86,5 +138,9 @@ def _step(sigmas: Ints, g16: Ints, xi: Ints) -> Ints:
     return round_shift(sigmas.take(g16 >> _INDEX_SHIFT) * xi, GAUSS_FRACTION)
 
 
-def _code(g16: Ints) -> Ints:
+def _state(g16: Ints, state_bits: int) -> Ints:
+    return np.minimum(round_shift(g16, G16_BITS - state_bits), (1 << state_bits) - 1)
+
+
+def _code(g16: Any) -> Ints:
     return np.minimum(round_shift(g16, G16_BITS - CODE_BITS), CODE_MAX)

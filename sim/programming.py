@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from rtl.params import EngineOperation, EngineRegion, Geometry, Purpose, Table
 from rtl.params.registers import register
-from sim.array import Array
+from sim.array import Array, Pulses
 from sim.fixed import Ints
 from sim.tile import Drive
 from sim.write_verify import WriteVerify
@@ -72,12 +72,13 @@ class Programming:
         return self._totals if self._probed else self._outcomes
 
     def read(self, region: int, offset: int) -> int:
-        """Return one word of TARGETS, OUTCOMES or STATES; others, and those that do not exist, are 0."""
-        if region == EngineRegion.STATES:
+        """Return one word of TARGETS, OUTCOMES, STATES or WEAR; others, and those that do not exist, are 0."""
+        if region in (EngineRegion.STATES, EngineRegion.WEAR):
             cell, pair = divmod(offset, self.geometry.pairs)
             if cell >= self.geometry.cells:
                 return 0
-            plus, minus = self.array.states[cell, 2 * pair:2 * pair + 2]
+            memory, _ = self._memory(region)
+            plus, minus = memory[cell, 2 * pair:2 * pair + 2]
             return int(minus << 16 | plus)
         if offset < self.geometry.columns:
             if region == EngineRegion.TARGETS:
@@ -95,11 +96,18 @@ class Programming:
                 self.array.tables[offset >> 8, offset & 0xFF] = value & 0xFFFF
             case EngineRegion.TARGETS if offset < self.geometry.columns:
                 self.targets[offset] = _signed_target(value)
-            case EngineRegion.STATES:
+            case EngineRegion.STATES | EngineRegion.WEAR:
                 cell, pair = divmod(offset, self.geometry.pairs)
                 if cell < self.geometry.cells:
-                    mask = (1 << self.geometry.state_bits) - 1
-                    self.array.states[cell, 2 * pair:2 * pair + 2] = value & mask, value >> 16 & mask
+                    memory, bits = self._memory(region)
+                    mask = (1 << bits) - 1
+                    memory[cell, 2 * pair:2 * pair + 2] = value & mask, value >> 16 & mask
+
+    def _memory(self, region: int) -> tuple[Ints, int]:
+        """Return what the emulation port reads and writes, (cells, devices), and its bits."""
+        if region == EngineRegion.STATES:
+            return self.array.states, self.geometry.state_bits
+        return self.array.wear, self.geometry.wear_bits
 
     def _operate(self, operation: int) -> None:
         context = self.settings["context"]
@@ -134,9 +142,9 @@ class Programming:
         self.targets[:columns], self._outcomes[:columns], self._probed = targets[-1], words[-1], False
         return words
 
-    def _pulse(self, context: int, rows: Ints, mask: np.ndarray, amplitude: Ints, iteration: int) -> None:
+    def _pulse(self, context: int, rows: Ints, pulses: Pulses, iteration: int) -> None:
         record = self.records[context]
-        self.array.pulse(self.settings, record, rows, mask, amplitude, iteration)
+        self.array.pulse(self.settings, record, rows, pulses, iteration)
         nets = self._nets.get(context)
         shape = (record["rows"], record["columns"])
         if nets is None or nets.shape != shape:

@@ -16,12 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from rtl.params import ACTIVATION_MAX, ADC_SHIFT, GMAX_CODE, Geometry, Table, preset
+from rtl.params import ACTIVATION_MAX, ADC_SHIFT, GMAX_CODE, Geometry, PulseKind, Table, preset
 from rtl.params.formats import (
     ADC_GAIN_BITS,
     AGE_BITS,
     CODE_BITS,
     G16_BITS,
+    G16_MAX,
     GMAX_G16,
     LOG_TIME_BITS,
     LOG_TIME_FRACTION,
@@ -240,6 +241,8 @@ def verify_settings(device: Technology, geometry: Geometry, way: str = CLOSED_LO
         "main_step": min(round(correction / geometry.significance), _WORD_MAX),
         "minor_step": min(round(correction), _WORD_MAX),
         "main_scale": round((1 << 15) / geometry.significance),
+        "pulse_kind": PulseKind.MELT,
+        "amplitude_limit": G16_MAX,
     }
     if way == STATISTICAL:
         return common | {"verify_noise": 0, "window": 0, "iterations": geometry.pairs - 1}

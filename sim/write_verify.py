@@ -2,6 +2,16 @@
 
 Every decision comes from codes that `read` returns; states are never looked at. Rows do not depend on each other, so
 the model programs any number of them at once.
+
+PROGRAM has two phases. The first works on the main pair, on the side (device) of the target's sign. The second works
+on what is left: on the minor pair, or on the other side of the only pair. What a pulse is depends on the kind of
+device:
+
+- melt: the amplitude follows the error; side as above.
+- bipolar: up or down by the sign of the error; the amplitude grows while that stays, and starts again when it changes.
+- one-way: up, on the side that the error calls for. A pulse of the partner counts, and when there were `refresh_limit`
+  of them the pair is RESET, the partner first, the other with the next pulse. With `restart` an overshoot is no matter
+  for the partner: the device itself is RESET. Both start over, and are counted as refreshes.
 """
 
 import dataclasses
@@ -10,54 +20,69 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from rtl.params import Geometry, Purpose
-from rtl.params.formats import EPOCH_SHIFT, G16_MAX, ITERATION_SHIFT
+from rtl.params import Geometry, PulseKind, Purpose
+from rtl.params.formats import EPOCH_SHIFT, ITERATION_SHIFT, iteration_coordinate
+from sim.array import Pulses
 from sim.fixed import Ints, round_shift
 from sim.tile import VERIFY, Drive
 
-__all__ = ["ERROR_MAX", "MAX_AVERAGES", "MINOR", "Tally", "WriteVerify"]
+__all__ = ["ERROR_MAX", "MAX_AVERAGES", "STILL", "Tally", "WriteVerify"]
 
 MAX_AVERAGES = 16
-MINOR = 128
-"""Added to the iteration of every pulse and read of the minor pair."""
 
 ERROR_MAX = (1 << 18) - 1
 """Larger errors, and the one larger magnitude of a target, count as this."""
 
+STILL = 7
+"""A cell whose sum so many pulses in a row moved by no more than the window is unresponsive."""
+
+REFRESHES_MAX = 15
+PARTNER_MAX = 63
+
 Words = Mapping[str, int]
+Flags = NDArray[np.bool_]
 Read = Callable[[Ints, Purpose, Ints, Drive], Ints]
 """(rows, purpose, events, drive) -> codes (len(rows), columns), a read for each entry of `rows`."""
 
-Pulse = Callable[[Ints, NDArray[np.bool_], Ints, int], None]
-"""(rows, mask (len(rows), columns, devices), amplitude (len(rows), columns), iteration)."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Tally:
-    """How the columns of each row ended, all (len(rows), columns)."""
-
-    sums: Ints
-    pulses: Ints
-    converged: NDArray[np.bool_]
-
-    def words(self) -> Ints:
-        """Return the OUTCOMES registers."""
-        return (self.sums & 0xFFFF) << 16 | np.minimum(self.pulses, 255) << 8 | self.converged
+Pulse = Callable[[Ints, Pulses, int], None]
+"""(rows, pulses to the cells (len(rows), columns), coordinate of the iteration)."""
 
 
 @dataclasses.dataclass
-class _Loop:
-    """A row's columns between two iterations: arrays (len(rows), columns)."""
+class Tally:
+    """How the columns of each row end, all (len(rows), columns)."""
 
-    rows: Ints
-    expected: Ints
     sums: Ints
     pulses: Ints
-    converged: NDArray[np.bool_]
+    converged: Flags
+    unresponsive: Flags
+    refreshes: Ints
 
-    @property
-    def error(self) -> Ints:
-        return self.expected - self.sums
+    def words(self) -> Ints:
+        """Return the OUTCOMES registers."""
+        return ((self.sums & 0xFFFF) << 16 | np.minimum(self.pulses, 255) << 8 | self.refreshes << 4
+                | self.unresponsive << 1 | self.converged)
+
+
+@dataclasses.dataclass
+class _Plan:
+    """What a controller keeps of its columns between two pulses, all (len(rows), columns)."""
+
+    expected: Ints
+    reference: Ints
+    """Sum of codes from which a cell has not moved by more than the window, in `still` pulses."""
+    still: Ints
+    negative: Flags
+    """Side of the pair at work."""
+    amplitude: Ints
+    down: Flags
+    """Way that the last error called for."""
+    fresh: Flags
+    """No gradual pulse yet: the next has the first amplitude."""
+    partner: Ints
+    """Pulses of the partner since it was RESET."""
+    draining: Flags
+    """The partner has been RESET: this device is next."""
 
 
 class WriteVerify:
@@ -68,68 +93,150 @@ class WriteVerify:
 
     def program(self, settings: Words, rows: Ints, targets: Ints, pulse: Pulse, read: Read) -> Tally:
         """Program `rows` to net `targets` (len(rows), columns), g16, signed."""
-        devices = self.geometry.devices
-        magnitude = np.minimum(np.abs(targets), ERROR_MAX)
-        expected = np.where(targets < 0, -1, 1) * round_shift(magnitude * settings["counts_per_g"], 16)
-        pulse(rows, np.ones((*targets.shape, devices), bool), np.zeros_like(targets), 0)
-        loop = _Loop(rows, expected, np.zeros_like(targets), np.full_like(targets, devices),
-                     np.zeros(targets.shape, bool))
-
-        amplitude = np.minimum(round_shift(magnitude * settings["main_scale"], 15), G16_MAX)
-        negative = targets < 0
-        self._pulse(loop, pulse, np.arange(len(rows)), targets != 0, 0, negative, amplitude, 1)
-        self._iterate(settings, loop, pulse, read, 0, negative, amplitude)
-        if self.geometry.pairs == 2:
-            self._minor(settings, loop, pulse, read)
-        return Tally(loop.sums, loop.pulses, loop.converged)
+        return _Loop(self.geometry, settings, rows, targets, pulse, read).run()
 
     def probe(self, settings: Words, rows: Ints, read: Read) -> Ints:
         """Return the sums of codes (len(rows), columns) of rows read at the present age, driven as registers say."""
         mode = settings["probe_mode"]
         drive = Drive(settings["probe_ticks"], dense=bool(mode & 1), inference_range=bool(mode & 2))
-        return self._read(settings, rows, read, Purpose.PROBE, settings["age"], drive)
+        return _read(settings, rows, read, Purpose.PROBE, settings["age"], drive)
 
-    def _minor(self, settings: Words, loop: _Loop, pulse: Pulse, read: Read) -> None:
-        """Correct with the second pair what the first one left."""
-        step = round_shift(np.minimum(np.abs(loop.error), ERROR_MAX) * settings["minor_step"], 8)
-        amplitude, negative = np.minimum(step, G16_MAX), loop.error < 0
-        self._pulse(loop, pulse, np.arange(len(loop.rows)), ~loop.converged, 2, negative, amplitude, MINOR + 1)
-        self._iterate(settings, loop, pulse, read, MINOR, negative, amplitude)
 
-    def _iterate(self, settings: Words, loop: _Loop, pulse: Pulse, read: Read, base: int,
-                 negative: NDArray[np.bool_], amplitude: Ints) -> None:
-        """Read and pulse one pair until every column of a row is in its window or out of tries."""
-        step = settings["minor_step" if base else "main_step"]
+class _Loop:
+    """One PROGRAM of some rows. Methods work on some of the rows, `which`, numbers from 0."""
+
+    def __init__(self, geometry: Geometry, settings: Words, rows: Ints, targets: Ints, pulse: Pulse,
+                 read: Read) -> None:
+        self.geometry, self.settings, self.rows, self.pulse, self.read = geometry, settings, rows, pulse, read
+        self.gradual = settings["pulse_kind"] != PulseKind.MELT
+        self.bipolar = bool(settings["pulse_kind"] & PulseKind.BIPOLAR)
+        self.second = 0
+        self.magnitude = np.minimum(np.abs(targets), ERROR_MAX)
+        shape = targets.shape
+        self.work = self.magnitude >= (settings["minor_only"] if geometry.pairs == 2 else 0)
+        """What the phase works on."""
+        expected = np.where(targets < 0, -1, 1) * round_shift(self.magnitude * settings["counts_per_g"], 16)
+        self.plan = _Plan(
+            expected=expected, reference=np.zeros(shape, np.int64), still=np.zeros(shape, np.int64),
+            negative=targets < 0, amplitude=np.zeros(shape, np.int64), down=np.zeros(shape, bool),
+            fresh=np.ones(shape, bool), partner=np.zeros(shape, np.int64), draining=np.zeros(shape, bool))
+        self.tally = Tally(np.zeros(shape, np.int64), np.full(shape, geometry.devices), np.zeros(shape, bool),
+                           np.zeros(shape, bool), np.zeros(shape, np.int64))
+
+    def run(self) -> Tally:
+        """RESET all, then both phases."""
+        shape = self.magnitude.shape
+        every_device = np.ones((*shape, self.geometry.devices), bool)
+        self.pulse(self.rows, Pulses.melt(every_device, np.zeros(shape, np.int64)), 0)
+        every = np.arange(len(self.rows))
+        if not self.gradual:
+            scaled = round_shift(self.magnitude * self.settings["main_scale"], 15)
+            self.plan.amplitude = np.minimum(scaled, self.settings["amplitude_limit"])
+            mask = self._mask(every, self.work & (self.magnitude != 0), self.plan.negative)
+            self.pulse(self.rows, Pulses.melt(mask, self.plan.amplitude), iteration_coordinate(1, 0))
+        self._iterate()
+        if self.geometry.pairs == 2 or self.settings["absorb"]:
+            self._begin_second()
+            self._iterate()
+        return self.tally
+
+    def _begin_second(self) -> None:
+        """Turn to what is left: the minor pair, or the other side."""
+        plan, tally, every = self.plan, self.tally, np.arange(len(self.rows))
+        self.second = 1
+        self.work = ~tally.converged
+        plan.negative = self.error(every) < 0 if self.geometry.pairs == 2 else ~plan.negative
+        plan.amplitude = np.zeros_like(plan.amplitude)
+        plan.fresh = np.ones_like(plan.fresh)
+        plan.partner = np.zeros_like(plan.partner)
+        plan.draining = np.zeros_like(plan.draining)
+        plan.still = np.zeros_like(plan.still)
+        self._decide(every, self.work, 1)
+
+    def _iterate(self) -> None:
+        """Read and pulse until every column of a row that the phase works on is in its window, or out of tries."""
+        tally, settings = self.tally, self.settings
+        unfinished: Flags = np.array(self.work.any(axis=1)) | (not self.second)
         for k in range(1, settings["iterations"] + 1):
-            active = np.flatnonzero(~loop.converged.all(axis=1))
-            if not len(active):
+            which = np.flatnonzero(unfinished)
+            if not len(which):
                 return
-            sums = self._read(settings, loop.rows[active], read, Purpose.VERIFY, (base + k) & 0xFF)
-            loop.sums[active] = np.where(loop.converged[active], loop.sums[active], sums)
-            error = loop.error[active]
-            loop.converged[active] |= np.abs(error) <= settings["window"]
-            if k == settings["iterations"]:
-                return
-            error = np.where(negative[active], -1, 1) * np.clip(error, -ERROR_MAX, ERROR_MAX)
-            grown = np.clip(amplitude[active] + round_shift(error * step, 8), 0, G16_MAX)
-            amplitude[active] = grown
-            self._pulse(loop, pulse, active, ~loop.converged[active], 2 if base else 0, negative[active], grown,
-                        base + k + 1)
+            sums = _read(settings, self.rows[which], self.read, Purpose.VERIFY, iteration_coordinate(k, self.second))
+            tally.sums[which] = np.where(tally.converged[which], tally.sums[which], sums)
+            self._watch(which)
+            tally.converged[which] |= np.abs(self.error(which)) <= settings["window"]
+            work = self.work[which] & ~tally.converged[which]
+            unfinished[which] = work.any(axis=1)
+            if k < settings["iterations"]:
+                self._decide(which, work, k + 1)
 
-    def _pulse(self, loop: _Loop, pulse: Pulse, which: Ints, mask: NDArray[np.bool_], device: int,
-               negative: NDArray[np.bool_], amplitude: Ints, iteration: int) -> None:
-        """Pulse the positive or negative device of a pair, in the columns of `mask`, of rows number `which`."""
-        devices = np.zeros((*mask.shape, self.geometry.devices), bool)
-        devices[..., device] = mask & ~negative
-        devices[..., device + 1] = mask & negative
-        loop.pulses[which] += mask
-        pulse(loop.rows[which], devices, amplitude, iteration)
+    def error(self, which: Ints) -> Ints:
+        """Return how much is missing."""
+        return self.plan.expected[which] - self.tally.sums[which]
 
-    @staticmethod
-    def _read(settings: Words, rows: Ints, read: Read, purpose: Purpose, iteration: int, drive: Drive = VERIFY) -> Ints:
-        """Return the sums of `averages` reads of each row, (len(rows), columns)."""
-        averages = min(max(settings["averages"], 1), MAX_AVERAGES)
-        first = (settings["epoch"] << EPOCH_SHIFT | iteration << ITERATION_SHIFT) & 0xFFFFFFFF
-        events = np.repeat(first + np.arange(averages), len(rows))
-        codes = read(np.tile(rows, averages), purpose, events, drive)
-        return codes.reshape(averages, len(rows), -1).sum(axis=0)
+    def _watch(self, which: Ints) -> None:
+        """See whether the cells at work still move."""
+        plan, tally = self.plan, self.tally
+        watched = self.work[which] & ~tally.converged[which]
+        moved = np.abs(tally.sums[which] - plan.reference[which]) > self.settings["window"]
+        still = np.where(moved, 0, np.minimum(plan.still[which] + 1, STILL))
+        plan.still[which] = np.where(watched, still, plan.still[which])
+        plan.reference[which] = np.where(watched & moved, tally.sums[which], plan.reference[which])
+        tally.unresponsive[which] |= plan.still[which] == STILL
+
+    def _decide(self, which: Ints, work: Flags, iteration: int) -> None:
+        """Give the next pulse of the phase to the columns `work` of some rows."""
+        plan, settings = self.plan, self.settings
+        error, negative, old = self.error(which), plan.negative[which], plan.amplitude[which]
+        down = error < 0
+        over = down != negative
+        if not self.gradual:
+            size = np.where(negative, -1, 1) * np.clip(error, -ERROR_MAX, ERROR_MAX)
+            step = settings["minor_step" if self.second and self.geometry.pairs == 2 else "main_step"]
+            amplitude = np.clip(old + round_shift(size * step, 8), 0, settings["amplitude_limit"])
+            reset = np.zeros_like(down)
+            side = negative
+        else:
+            grow = ~plan.fresh[which] & (down == plan.down[which])
+            amplitude = np.minimum(np.where(grow, old + settings["increment"], settings["first_amplitude"]),
+                                   settings["amplitude_limit"])
+            side, reset = (negative, np.zeros_like(down)) if self.bipolar else self._one_way(which, work, down, over)
+        plan.fresh[which] = np.where(work, reset, plan.fresh[which])
+        plan.down[which] = np.where(work, down, plan.down[which])
+        plan.amplitude[which] = np.where(work, amplitude, old)
+        pulses = Pulses(self._mask(which, work, side), np.where(reset, 0, amplitude), ~reset & self.gradual,
+                        over & self.bipolar)
+        self.pulse(self.rows[which], pulses, iteration_coordinate(iteration, self.second))
+
+    def _one_way(self, which: Ints, work: Flags, down: Flags, over: Flags) -> tuple[Flags, Flags]:
+        """Return the side of each pulse of one-way devices, and whether it is a RESET; count those."""
+        plan, settings = self.plan, self.settings
+        negative, partner, draining = plan.negative[which], plan.partner[which], plan.draining[which]
+        restart = over & ~draining & bool(settings["restart"])
+        drain = over & ~draining & ~restart & (partner >= settings["refresh_limit"])
+        plan.draining[which] = np.where(work, drain, draining)
+        counted = np.where(over & ~draining & ~restart & ~drain, np.minimum(partner + 1, PARTNER_MAX), partner)
+        plan.partner[which] = np.where(work, np.where(drain | draining, 0, counted), partner)
+        refreshes = self.tally.refreshes[which]
+        self.tally.refreshes[which] = np.where(
+            work & (restart | drain), np.minimum(refreshes + 1, REFRESHES_MAX), refreshes)
+        return np.where(draining | restart, negative, np.where(drain, ~negative, down)), restart | drain | draining
+
+    def _mask(self, which: Ints, work: Flags, side: Flags) -> Flags:
+        """Return which devices are pulsed, (rows, columns, devices): one of the pair at work. Count the pulses."""
+        devices = np.zeros((*work.shape, self.geometry.devices), bool)
+        first = 2 * (self.second and self.geometry.pairs == 2)
+        devices[..., first] = work & ~side
+        devices[..., first + 1] = work & side
+        self.tally.pulses[which] += work
+        return devices
+
+
+def _read(settings: Words, rows: Ints, read: Read, purpose: Purpose, iteration: int,
+          drive: Drive = VERIFY) -> Ints:
+    """Return the sums of `averages` reads of each row, (len(rows), columns)."""
+    averages = min(max(settings["averages"], 1), MAX_AVERAGES)
+    first = (settings["epoch"] << EPOCH_SHIFT | iteration << ITERATION_SHIFT) & 0xFFFFFFFF
+    events = np.repeat(first + np.arange(averages), len(rows))
+    codes = read(np.tile(rows, averages), purpose, events, drive)
+    return codes.reshape(averages, len(rows), -1).sum(axis=0)

@@ -106,14 +106,27 @@ class Purpose(enum.IntEnum):
     PROBE = 6
     """White noise of a compensation probe: (probe, column), event = epoch, age, repeat. What is driven is part of the
     first coordinate (`probe_place`), so that different probes have different noise."""
+    VARIATION = 7
+    """What a device is born with: (row, column, device), event = 0. Bytes of the first word choose its step up, its
+    step down and its endurance; the second word tells whether it is stuck."""
 
 
 ROW_SHIFT, COLUMN_SHIFT, DEVICE_SHIFT = 18, 4, 0
 """Places of row (14 bits), column (14 bits) and device (4 bits) in the first counter word."""
 
 ITERATION_SHIFT, REPEAT_BITS, EPOCH_SHIFT, AGE_BITS = 4, 4, 24, 20
-"""Event of a VERIFY: epoch << 24 | iteration << 4 | repeat; of a PULSE: epoch << 24 | iteration << 4;
+"""Event of a VERIFY: epoch << 24 | iteration << 4 | repeat; of a PULSE: epoch << 24 | iteration << 4, where
+`iteration_coordinate` tells the iteration;
 of a STATIC: epoch << 24; of a FLICKER: epoch << 24 | age << 4; of a PROBE: epoch << 24 | age << 4 | repeat."""
+
+ITERATION_BITS = 9
+"""Of the coordinate of an iteration."""
+
+AMPLITUDE_FRACTION = 12
+"""Fraction bits of the amplitude of a gradual pulse: 1 is the nominal one."""
+
+VARIATION_FRACTION = 14
+"""Fraction bits of what a device's steps are multiplied by."""
 
 HASH_ROUNDS = 13
 """Rounds of Threefry-2x32 (Salmon et al., SC 2011): the fewest that pass BigCrush there."""
@@ -136,6 +149,11 @@ PLACE_BITS = 14
 def probe_place(row: Any, *, dense: Any, inference_range: Any, negative: Any, idle: Any) -> Any:
     """Return the row coordinate of the noise of a probe: the row, and what else tells probes apart."""
     return row | dense << 10 | inference_range << 11 | negative << 12 | idle << 13
+
+
+def iteration_coordinate(iteration: Any, phase: Any) -> Any:
+    """Return the coordinate of an iteration (8 bits) of the first or the second phase of PROGRAM (0 or 1)."""
+    return iteration & 0x7F | phase << 7 | iteration >> 7 << 8
 
 
 @functools.cache

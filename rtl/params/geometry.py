@@ -33,6 +33,8 @@ class Geometry:
     """F, the weight of the main pair; 1 where there is only one pair."""
     state_bits: int = 16
     """Bits of one device state, 9 to 16."""
+    wear_bits: int = 0
+    """Bits of the wear counter beside each device state, up to 16; 0 builds none."""
     adc_bits: int = 8
     """Bits of an ADC code, 4 to 12."""
     transport: int = 4
@@ -64,9 +66,11 @@ class Geometry:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if field.type in (int, "int") and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            least = 0 if field.name == "wear_bits" else 1
+            if field.type in (int, "int") and (isinstance(value, bool) or not isinstance(value, int) or value < least):
                 raise ValueError(f"{field.name} must be a positive integer, not {value!r}")
         self._in_range("state_bits", 9, 16)
+        self._in_range("wear_bits", 0, 16)
         self._in_range("adc_bits", 4, 12)
         self._in_range("rows", 1, 1024)
         self._in_range("columns", 4, 1024)

@@ -40,6 +40,7 @@ class EngineRegion(enum.IntEnum):
     OUTCOMES = 6
     STATES = 7
     INPUTS = 8
+    WEAR = 9
     ROUTES = 15
 
 
@@ -100,6 +101,24 @@ class Table(enum.IntEnum):
     """1/f noise of the present age relative to the drifted conductance, 16 fraction bits."""
     SHIFT = 5
     """Shift of the present age against the state, added with the relaxation, g16, signed."""
+    STEP_UP = 6
+    STEP_DOWN = 7
+    """Step of a gradual pulse of amplitude 1 against the state, g16."""
+    VARIATION = 8
+    """Inverse distribution of the size of steps from device to device, indexed by a random byte; 14 fraction bits."""
+    ENDURANCE = 9
+    """Inverse distribution of the wear that a device endures, indexed by a random byte."""
+
+
+class PulseKind(enum.IntEnum):
+    """How devices answer to programming pulses. RESET is a melt pulse of amplitude 0, whatever the kind."""
+
+    MELT = 0
+    """A pulse leaves its amplitude and a spread, whatever was there before."""
+    ONE_WAY = 1
+    """A pulse adds a step; only RESET takes away."""
+    BIPOLAR = 2
+    """A pulse adds or takes away a step."""
 
 
 CONTEXT_STRIDE, COLUMN_STRIDE, PROGRAM_STRIDE, ROUTE_STRIDE = 16, 4, 4, 4
@@ -120,7 +139,7 @@ _ENGINE_REGISTERS = (
     ("verify_offset", 32, "rw", "ADC offset of the verify range, 2**-24 codes, signed"),
     ("averages", 5, "rw", "reads summed per verify, 1 to 16"),
     ("window", 16, "rw", "accepted |error| of the sum of codes"),
-    ("iterations", 8, "rw", "most verify reads of a cell and pair"),
+    ("iterations", 8, "rw", "most verify reads of a cell in each phase of PROGRAM"),
     ("counts_per_g", 16, "rw", "sum of codes per g16, 16 fraction bits"),
     ("main_step", 16, "rw", "g16 of amplitude per count of error, main pair, 8 fraction bits"),
     ("minor_step", 16, "rw", "the same for the minor pair"),
@@ -128,6 +147,19 @@ _ENGINE_REGISTERS = (
     ("probe_ticks", 8, "rw", "signed pulse of the rows that PROBE drives, -127 to 127 ticks; 0 drives none"),
     ("probe_mode", 2, "rw", "of PROBE: bit 0 (dense) drives every row r, with its sign changed where r & the row asked "
      "for has odd parity (a Walsh function), not that row alone; bit 1 reads in the inference range"),
+    ("pulse_kind", 2, "rw", "PulseKind of the devices"),
+    ("first_amplitude", 16, "rw", "amplitude of the first gradual pulse, and of the first after each change of the "
+     "error's sign; 12 fraction bits"),
+    ("increment", 16, "rw", "growth of the amplitude from gradual pulse to pulse: 0 makes them identical"),
+    ("amplitude_limit", 16, "rw", "largest amplitude: g16 of a melt pulse, 12 fraction bits of a gradual one"),
+    ("restart", 1, "rw", "one-way devices mend an overshoot by RESET and a new start, not on the partner"),
+    ("refresh_limit", 6, "rw", "pulses of the partner after which a pair of one-way devices is RESET"),
+    ("absorb", 1, "rw", "where a cell has one pair, the other device tries to absorb what is left when tries run out"),
+    ("minor_only", 16, "rw", "targets smaller than this (g16) go to the minor pair alone, the main pair stays RESET"),
+    ("common_variation", 1, "rw", "one VARIATION of a device serves both directions"),
+    ("stuck_rate", 32, "rw", "share of stuck devices, 32 fraction bits"),
+    ("stuck_value", 16, "rw", "where they are stuck, g16"),
+    ("wear_rate", 32, "rw", "probability that a pulse wears a device by one, 32 fraction bits"),
 )
 
 _CONTEXT_FIELDS = (
@@ -179,10 +211,13 @@ def _registers() -> tuple[Register, ...]:
         Register("engine", engine.TABLES, "table", 0, 16, "w", "Table << 8 | index"),
         Register("engine", engine.TARGETS, "target", 0, 19, "rw", "column -> net target, g16, signed", signed=True),
         Register("engine", engine.OUTCOMES, "outcome", 0, 32, "r",
-                 "column -> after PROGRAM: sum of codes (signed 16) << 16 | pulses (8) << 8 | converged (1); "
+                 "column -> after PROGRAM: sum of codes (signed 16) << 16 | pulses (8) << 8 | refreshes (4) << 4 "
+                 "| unresponsive (1) << 1 | converged (1); "
                  "after PROBE: sum of codes (signed 32)"),
         Register("engine", engine.STATES, "state", 0, 32, "rw",
                  "cell * pairs + pair -> G- << 16 | G+ (emulation only: write-verify never uses it)"),
+        Register("engine", engine.WEAR, "wear", 0, 32, "rw",
+                 "cell * pairs + pair -> wear of G- << 16 | of G+ (emulation only); 0 in a build without wear"),
         Register("engine", engine.INPUTS, "input", 0, 7, "rw",
                  "route -> context | valid << 6; the context named is free at target time 0"),
         Register("digital", digital.INPUT_ROUTES, "base", 0, 12, "rw", "route -> first word of its landing zone"),

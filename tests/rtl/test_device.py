@@ -6,7 +6,15 @@ from amaranth.sim import Simulator
 
 from rtl.device import SLOTS, Device
 from rtl.params import Purpose, Table, hash_counter, hash_key, preset
-from sim.device import aged_codes, pulsed_states, relaxed_and_exponent
+from sim.device import (
+    aged_codes,
+    born,
+    pulsed_states,
+    relaxed_and_exponent,
+    state_codes,
+    stepped_states,
+    stuck_state,
+)
 from sim.gauss import gaussian
 from sim.hash import threefry2x32
 from tests.rtl.bench import with_hashes
@@ -23,8 +31,9 @@ def random_tables(rng, largest):
 
 
 def run(dut, settings, tile, aging, tables, requests):
-    """Write the tables, send a request in every last slot and noise between, return (state, code) of each."""
+    """Write the tables, send a request in every last slot and noise between, return what comes out, by name."""
     rng = np.random.default_rng(7)
+    names = ("state", "stuck", "wears", "endurance", "code")
     seen = []
 
     async def bench(ctx):
@@ -44,42 +53,64 @@ def run(dut, settings, tile, aging, tables, requests):
             taken = slot == 0 and number <= len(requests)
             ctx.set(dut.i, requests[number - 1 if taken else int(rng.integers(len(requests)))])
             if slot == 0 and clock > dut.latency:
-                seen.append((ctx.get(dut.state), ctx.get(dut.code)))
+                seen.append([ctx.get(getattr(dut, name)) for name in names])
             await ctx.tick()
 
     simulator = Simulator(with_hashes(dut, dut.hash))
     simulator.add_clock(1e-6)
     simulator.add_testbench(bench)
     simulator.run()
-    return np.array(seen, np.int64).T
+    return dict(zip(names, np.array(seen, np.int64).T, strict=True))
 
 
-@pytest.mark.parametrize(("state_bits", "log_time", "largest"), [
-    (16, 0, (3000, 3000, 8000, 3000, 30000, 65535)),
-    (9, 85_000, (9000, 9000, 8000, 3000, 60000, 20_000)),
-    (12, (1 << 18) - 1, (65535,) * 6),
+@pytest.mark.parametrize(("state_bits", "log_time", "common", "largest"), [
+    (16, 0, 0, (3000, 3000, 8000, 3000, 30000, 65535, 2000, 3000, 1 << 15, 65535)),
+    (9, 85_000, 1, (9000, 9000, 8000, 3000, 60000, 20_000, 9000, 9000, 1 << 15, 200)),
+    (12, (1 << 18) - 1, 0, (65535,) * 10),
 ])
-def test_device_equals_model(state_bits, log_time, largest):
+def test_device_equals_model(state_bits, log_time, common, largest):
+    """Melt and gradual pulses mixed, and ageing, of devices of which a quarter is stuck."""
     rng = np.random.default_rng(state_bits)
-    geometry = preset("tiny").replace(state_bits=state_bits)
+    geometry = preset("tiny").replace(state_bits=state_bits, wear_bits=3)
     settings = {"seed": int(rng.integers(1 << 32)), "chip": int(rng.integers(256)), "epoch": int(rng.integers(256)),
-                "age": int(rng.integers(1 << 20)), "log_time": log_time}
-    tile, tables, count = int(rng.integers(1 << 16)), random_tables(rng, largest), 400
-    g16 = np.concatenate([CORNERS, CORNERS, rng.integers(0, 65536, count - 2 * len(CORNERS))])
-    row, column, device, iteration = (rng.integers(0, top, count) for top in (1024, 1024, 4, 256))
-    names = ("g16", "row", "column", "device", "iteration")
-    requests = [dict(zip(names, map(int, values), strict=True))
-                for values in zip(g16, row, column, device, iteration, strict=True)]
+                "age": int(rng.integers(1 << 20)), "log_time": log_time, "common_variation": common,
+                "stuck_rate": 1 << 30, "stuck_value": int(rng.integers(1 << 16)),
+                "wear_rate": int(rng.integers(1 << 32))}
+    tile, tables, count = int(rng.integers(1 << 16)), random_tables(rng, largest), 600
+    state = np.concatenate([CORNERS, CORNERS, CORNERS, rng.integers(0, 65536, count - 3 * len(CORNERS))])
+    row, column, device, iteration = (rng.integers(0, top, count) for top in (1024, 1024, 4, 512))
+    gradual, down, amplitude = (rng.integers(0, top, count) for top in (2, 2, 65536))
+    amplitude[::2] >>= 3
+    amplitude[:3 * len(CORNERS)] = np.tile(CORNERS, 3)
+    state = state >> 16 - state_bits << 16 - state_bits
+    names = ("g16", "gradual", "down", "amplitude", "row", "column", "device", "iteration")
 
-    states, _ = run(Device(geometry=geometry), settings, tile, 0, tables, requests)
-    _, codes = run(Device(geometry=geometry), settings, tile, 1, tables, requests)
+    def requests(g16, gradual):
+        return [dict(zip(names, map(int, values), strict=True))
+                for values in zip(g16, gradual, down, amplitude, row, column, device, iteration, strict=True)]
+
+    dut, asked = Device(geometry=geometry), requests(np.where(gradual, state, amplitude), gradual)
+    pulsed = run(dut, settings, tile, 0, tables, asked)
+    aged = run(Device(geometry=geometry), settings, tile, 1, tables, requests(state, 0 * gradual))
 
     counter, epoch = hash_counter(row, column, device), settings["epoch"] << 24
     key = {p: hash_key(settings["seed"], p, settings["chip"], tile) for p in Purpose}
-    xi = gaussian(threefry2x32(*key[Purpose.PULSE], counter, epoch | iteration << 4)[0])
-    np.testing.assert_array_equal(states, pulsed_states(tables, g16, xi, state_bits))
+    word, wearing = threefry2x32(*key[Purpose.PULSE], counter, epoch | iteration << 4)
+    xi = gaussian(word)
+    devices = born(tables, threefry2x32(*key[Purpose.VARIATION], counter, 0), common=bool(common),
+                   stuck_rate=settings["stuck_rate"])
+    assert 100 < devices.stuck.sum() < 200
+    stepped = stepped_states(tables, state >> 16 - state_bits, amplitude, down, devices, xi, state_bits)
+    expected = np.where(gradual, stepped, pulsed_states(tables, amplitude, xi, state_bits))
+    stuck = stuck_state(settings["stuck_value"], state_bits)
+    np.testing.assert_array_equal(pulsed["state"], np.where(devices.stuck, stuck, expected))
+    np.testing.assert_array_equal(pulsed["stuck"], devices.stuck)
+    np.testing.assert_array_equal(pulsed["endurance"], devices.endurance)
+    np.testing.assert_array_equal(pulsed["wears"], wearing < settings["wear_rate"])
+    assert len(np.unique(stepped)) > 100
 
     xi_relax, xi_nu = (gaussian(word) for word in threefry2x32(*key[Purpose.STATIC], counter, epoch))
     xi_flicker = gaussian(threefry2x32(*key[Purpose.FLICKER], counter, epoch | settings["age"] << 4)[0])
-    relaxed, nu = relaxed_and_exponent(tables, g16, xi_relax, xi_nu)
-    np.testing.assert_array_equal(codes, aged_codes(tables, g16, relaxed, nu, xi_flicker, log_time))
+    relaxed, nu = relaxed_and_exponent(tables, state, xi_relax, xi_nu)
+    codes = aged_codes(tables, state, relaxed, nu, xi_flicker, log_time)
+    np.testing.assert_array_equal(aged["code"], np.where(devices.stuck, state_codes(stuck, state_bits), codes))

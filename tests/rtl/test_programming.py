@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from amaranth.sim import Simulator
 
-from rtl.params import EngineOperation, EngineRegion, Purpose, Table, hash_counter, hash_key, preset
+from rtl.params import EngineOperation, EngineRegion, PulseKind, Purpose, Table, hash_counter, hash_key, preset
 from rtl.programming import Programming
 from rtl.read import ReadRequest
 from rtl.totals import COUNTER_BITS
@@ -58,7 +58,7 @@ def random_setup(rng, geometry):
         "counts_per_g": round(counts * 65536), "main_step": min(65535, round(128 / counts / geometry.significance)),
         "minor_step": min(65535, round(128 / counts)), "main_scale": round(32768 / geometry.significance),
         "probe_ticks": 127, "probe_mode": 0,
-    }
+    } | random_pulses(rng, geometry)
     records, state_base, net_base, column_base = [], int(rng.integers(5)), 0, int(rng.integers(5))
     for _ in range(2):
         rows, columns = int(rng.integers(1, geometry.rows + 1)), int(rng.integers(4, geometry.columns + 1))
@@ -67,8 +67,20 @@ def random_setup(rng, geometry):
         net_base += -(-rows // geometry.lanes) * columns
         state_base += rows * columns
         column_base += columns
-    tops = np.array([devices_sigma, 3000, 8000, 3000, 20_000, 65_535])
+    tops = np.array([devices_sigma, 3000, 8000, 3000, 20_000, 65_535, 9000, 9000, 1 << 15, 6])
     return settings, records, rng.integers(0, tops[:, None] + 1, (len(Table), 256))
+
+
+def random_pulses(rng, geometry):
+    """Registers of pulses that reach most branches: every kind, stuck and worn devices."""
+    return {
+        "pulse_kind": int(rng.integers(3)), "first_amplitude": int(rng.integers(1 << 13)),
+        "increment": int(rng.integers(2)) * int(rng.integers(1 << 12)),
+        "amplitude_limit": int(rng.integers(1 << 13, 1 << 16)),
+        "restart": int(rng.integers(2)), "refresh_limit": int(rng.integers(4)), "absorb": int(rng.integers(2)),
+        "minor_only": int(rng.integers(2)) * int(rng.integers(1 << 16)), "common_variation": int(rng.integers(2)),
+        "stuck_rate": int(rng.integers(2)) << 29, "stuck_value": int(rng.integers(1 << 16)), "wear_rate": 1 << 31,
+    }
 
 
 class Bench:
@@ -201,7 +213,8 @@ async def compare(bench, ctx, model, contexts=(0, 1)):
     """Every state, net, noise constant, outcome and counter is the model's."""
     record = bench.records[-1]
     used = record["state_base"] + record["rows"] * record["columns"] + 2
-    regions = [(EngineRegion.STATES, offset) for offset in range(used * bench.geometry.pairs)]
+    regions = [(region, offset) for region in (EngineRegion.STATES, EngineRegion.WEAR)
+               for offset in range(used * bench.geometry.pairs)]
     regions += [(region, column) for region in (EngineRegion.OUTCOMES, EngineRegion.TARGETS)
                 for column in range(bench.geometry.columns + 1)]
     seen = [await bench.access(ctx, *place) for place in regions]
@@ -242,18 +255,20 @@ def random_targets(rng, geometry):
     return targets.astype(int)
 
 
-@pytest.mark.parametrize(("name", "case", "changes"), [
-    ("tiny", 0, {}),
-    ("tiny", 3, {"program_lanes": 2, "state_bits": 11}),
-    ("pairs", 1, {}),
-    ("pairs", 2, {"program_lanes": 4, "state_bits": 9}),
-    ("pairs", 4, {"program_lanes": 1}),
+@pytest.mark.parametrize(("name", "case", "kind", "changes"), [
+    ("tiny", 0, PulseKind.ONE_WAY, {}),
+    ("tiny", 3, PulseKind.BIPOLAR, {"program_lanes": 2, "state_bits": 11, "wear_bits": 3}),
+    ("tiny", 5, PulseKind.MELT, {"wear_bits": 2}),
+    ("pairs", 1, PulseKind.MELT, {}),
+    ("pairs", 2, PulseKind.ONE_WAY, {"program_lanes": 4, "state_bits": 9, "wear_bits": 16}),
+    ("pairs", 4, PulseKind.BIPOLAR, {"program_lanes": 1}),
 ])
-def test_operations_equal_model(name, case, changes):
-    """PROGRAM, AGE and PROBE of two contexts, random settings, reads that stall."""
+def test_operations_equal_model(name, case, kind, changes):
+    """PROGRAM, AGE and PROBE of two contexts, random settings, devices and tables, reads that stall."""
     rng = np.random.default_rng(case)
     geometry = preset(name).replace(**changes)
     settings, records, tables = random_setup(rng, geometry)
+    settings |= {"pulse_kind": int(kind), "stuck_rate": 1 << 29}
     bench, model = make(geometry, settings, records)
 
     async def script(bench, ctx):

@@ -10,7 +10,8 @@ import pytest
 
 from rtl.params import Geometry, Table, preset
 from rtl.params.formats import GMAX_G16
-from sim.array import Array
+from rtl.params.registers import EngineRegion, fields
+from sim.array import Array, Pulses
 from sim.convergence import Loop, converge
 from sim.presets import TECHNOLOGIES, technology
 from sim.tables import age_settings, column_noise, log_time, noise_gain, tables, verify_settings
@@ -28,7 +29,8 @@ def array_of(device, age=0.0):
     array = Array(GEOMETRY)
     for table, values in tables(device, age).items():
         array.tables[table] = values
-    return array, {"seed": 9, "chip": 0, "epoch": 1, "noise_gain": 0, **age_settings(device, age)}
+    return array, {**dict.fromkeys((r.name for r in fields("engine", EngineRegion.REGISTERS)), 0),
+                   "seed": 9, "epoch": 1, **age_settings(device, age)}
 
 
 def aged(device, g, age):
@@ -90,7 +92,7 @@ def test_pcm_flicker_follows_the_published_law(g, age):
 def test_pcm_reset_devices_are_clamped_gaussian():
     array, settings = array_of(technology("pcm"))
     mask = np.ones((SIDE, SIDE, 2), bool)
-    array.pulse(settings, RECORD, np.arange(SIDE), mask, np.zeros((SIDE, SIDE), np.int64), 0)
+    array.pulse(settings, RECORD, np.arange(SIDE), Pulses.melt(mask, np.zeros((SIDE, SIDE), np.int64)), 0)
     residual = array.states.ravel() * GMAX / GMAX_G16
     drawn = np.maximum(0, 0.26348 * np.random.default_rng(3).standard_normal(100_000))
     assert_close(residual, drawn, np.std, std_error)
@@ -102,7 +104,7 @@ def test_pulses_spread_about_their_amplitude():
     mask = np.zeros((SIDE, SIDE, 2), bool)
     mask[..., 1] = True
     amplitude = np.full((SIDE, SIDE), GMAX_G16 // 2)
-    array.pulse(settings, RECORD, np.arange(SIDE), mask, amplitude, 3)
+    array.pulse(settings, RECORD, np.arange(SIDE), Pulses.melt(mask, amplitude), 3)
     states = array.states[:, 1] * GMAX / GMAX_G16
     drawn = GMAX / 2 + 0.5 * 0.9527 * np.random.default_rng(4).standard_normal(100_000)
     assert_close(states, drawn, np.std, std_error)
