@@ -22,7 +22,6 @@ from rtl.params.formats import (
     AGE_BITS,
     CODE_BITS,
     G16_BITS,
-    G16_MAX,
     GMAX_G16,
     LOG_TIME_BITS,
     LOG_TIME_FRACTION,
@@ -33,6 +32,7 @@ from rtl.params.registers import EngineRegion, register
 from sim.convergence import Convergence, Loop, converge
 from sim.fixed import Ints
 from sim.law import Floats
+from sim.pulses import pulse_kind, pulse_settings, pulse_tables
 from sim.technology import (
     CLOSED_LOOP,
     STATISTICAL,
@@ -89,7 +89,7 @@ def _tables(device: Technology, age_seconds: float, way: str, geometry: Geometry
         Table.NU_SIGMA: _words(drift_spread(device, origin) * (1 << NU_FRACTION)),
         Table.FLICKER: _words(sigma_flicker(device, g, age_seconds) * (1 << NU_FRACTION)),
         Table.SHIFT: _signed_words((mean_shift(device, g, age_seconds) + headroom) * per_unit),
-    }
+    } | pulse_tables(device, geometry, way, g)
 
 
 def _static(way: str, geometry: Geometry) -> bool:
@@ -99,6 +99,8 @@ def _static(way: str, geometry: Geometry) -> bool:
 
 def _sigma_landed(device: Technology, g: Floats, way: str, geometry: Geometry) -> Floats:
     """Return the spread of a single pulse."""
+    if pulse_kind(device, way) != PulseKind.MELT:
+        return np.zeros_like(g)
     if way == CLOSED_LOOP:
         return sigma_pulse(device, g)
     return np.zeros_like(g) if _static(way, geometry) else sigma_programmed(device, g)
@@ -121,6 +123,8 @@ def sigma_relaxed(device: Technology, g: Floats, age_seconds: float = 0.0, *, wa
     total = sigma_programmed(device, g, age_seconds)
     if way == STATISTICAL:
         return np.sqrt(np.maximum(total**2 - _sigma_landed(device, g, way, geometry)**2, 0))
+    if pulse_kind(device, way) != PulseKind.MELT:  # small steps end anywhere in the window
+        return np.sqrt(np.maximum(total**2 - device.number("window").one**2 / 3, 0))
     left = sigma_loop(device, g, geometry)
     edge = reset_edge(device)
     _check_loop(device, geometry, g, left, sigma_programmed(device, g), edge)
@@ -241,9 +245,7 @@ def verify_settings(device: Technology, geometry: Geometry, way: str = CLOSED_LO
         "main_step": min(round(correction / geometry.significance), _WORD_MAX),
         "minor_step": min(round(correction), _WORD_MAX),
         "main_scale": round((1 << 15) / geometry.significance),
-        "pulse_kind": PulseKind.MELT,
-        "amplitude_limit": G16_MAX,
-    }
+    } | pulse_settings(device, geometry, way)
     if way == STATISTICAL:
         return common | {"verify_noise": 0, "window": 0, "iterations": geometry.pairs - 1}
     return common | {

@@ -119,6 +119,10 @@ class Technology:
     flicker_noise: bool = True
     read: bool = True
     """White noise of reads."""
+    stuck: bool = False
+    """Some devices are stuck."""
+    wear: bool = False
+    """Pulses wear devices, in builds that count it."""
     illustrative: bool = False
     """Numbers from memory (mark M) count, too; results are illustrations then."""
     extrapolate: bool = False
@@ -197,12 +201,14 @@ class Technology:
         if way == STATISTICAL:
             if not self.steady:
                 self.law("programmed")
-        elif self.pulse != "melt":
-            raise ValueError(f"technology {self.name!r} is programmed by {self.pulse} pulses, which write-verify does "
-                             f"not give yet: choose programming {STATISTICAL}")
         else:
-            for name in ("window", "averages", "iterations", "step", "pulse_share"):
+            for name in ("window", "averages", "iterations", "step"):
                 self.number(name)
+            if self.pulse == "melt":
+                self.number("pulse_share")
+            else:
+                for name in ("step_up", "step_down")[:1 + (self.pulse == "bipolar")]:
+                    self.law(name)
 
 
 def sigma_programmed(device: Technology, g: Any, age_seconds: float = 0.0) -> Floats:

@@ -258,7 +258,7 @@ def random_targets(rng, geometry):
 @pytest.mark.parametrize(("name", "case", "kind", "changes"), [
     ("tiny", 0, PulseKind.ONE_WAY, {}),
     ("tiny", 3, PulseKind.BIPOLAR, {"program_lanes": 2, "state_bits": 11, "wear_bits": 3}),
-    ("tiny", 5, PulseKind.MELT, {"wear_bits": 2}),
+    ("tiny", 2, PulseKind.MELT, {"wear_bits": 2}),
     ("pairs", 1, PulseKind.MELT, {}),
     ("pairs", 2, PulseKind.ONE_WAY, {"program_lanes": 4, "state_bits": 9, "wear_bits": 16}),
     ("pairs", 4, PulseKind.BIPOLAR, {"program_lanes": 1}),

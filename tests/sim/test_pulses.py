@@ -246,7 +246,8 @@ def test_stuck_cells_are_unresponsive_and_absorbed_where_possible(kind):
     stuck = failing.array._born(failing.settings, failing.records[0]).stuck.transpose(1, 0, 2)
     main = stuck[..., 0] & ~stuck[..., 1]
     far = np.abs(weights - 0.4) > 0.05
-    assert (before["converged"] + 2 * before["unresponsive"])[~stuck.any(axis=-1) & (weights > 0.05)].min() == 1
+    sound = ~stuck.any(axis=-1) & (weights > 0.05)
+    assert ((before["converged"] == 1) & (before["unresponsive"] == 0))[sound].mean() > 0.98
     if kind != PulseKind.ONE_WAY:  # whose partner helps at once
         assert (before["unresponsive"] == 1)[main & far].all()
         assert (before["converged"] == 0)[main & far].all()

@@ -251,7 +251,7 @@ def test_ages_outside_the_data(name, age, words):
 
 
 @pytest.mark.parametrize(("name", "way", "words"), [
-    ("rram-wan2022", "closed-loop", "programmed by bipolar pulses, which write-verify does not give yet"),
+    ("rram-wan2022", "closed-loop", "has no window: no source tells it"),
     ("ecram", "statistical", "technology 'ecram' has no spread of programmed devices: no source tells it"),
     ("sram", "statistical", "technology 'sram' holds bits"),
     ("pcm", "by hand", "unknown programming 'by hand': choose closed-loop or statistical"),
