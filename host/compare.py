@@ -23,7 +23,8 @@ def observe(device: Device, placement: Placement, technology: Technology, x: Any
     programmed = device.program(technology, how=how, progress=progress)
     outputs, times = device.infer_codes(x, progress=progress)
     found: Observed = {
-        "write-verify": [*programmed.sums, *programmed.pulses, *programmed.converged],
+        "write-verify": [*programmed.sums, *programmed.pulses, *programmed.converged, *programmed.refreshes,
+                         *programmed.outcomes],
         "outputs": [outputs], "target time": [times], "device states": list(device.read_back()),
         "compensation": [],
     }

@@ -17,6 +17,7 @@ from host.backend import Backend, Job, Landing, Probe, Report
 from host.compensation import Affine, Calibration, Compensation, Cost, Gains, Plan, Probing, Statistics
 from host.errors import BitlineError
 from host.placement import Placement, Tile
+from host.results import Outcome
 from rtl.params import ADC_SHIFT, DigitalRegion, EngineOperation, EngineRegion, PortRegion, Table
 from rtl.params.registers import (
     COLUMN_STRIDE,
@@ -28,6 +29,7 @@ from rtl.params.registers import (
     register,
 )
 from sim.fixed import Ints
+from sim.pulses import wear_begins
 from sim.tables import age_settings, column_noise, noise_gain, probe_settings, tables, verify_settings
 from sim.technology import CLOSED_LOOP, Technology
 
@@ -59,20 +61,30 @@ class ProgramResult:
     ----------
     targets, sums, pulses, converged : one array (rows, columns) for each tile of the placement
         Targets in g16; sums of codes of the last verify; pulses, RESET included; whether it ended in its window.
+    refreshes : the same
+        How often a pair of one-way devices, or an overshot device, was RESET and begun anew; at most 15 are told.
+    outcomes : the same
+        An `Outcome` each.
     """
 
     def __init__(self) -> None:
+        self.refreshes: list[Ints] = []
+        self.outcomes: list[Ints] = []
         self.targets: list[Ints] = []
         self.sums: list[Ints] = []
         self.pulses: list[Ints] = []
         self.converged: list[NDArray[np.bool_]] = []
 
-    def add(self, targets: Ints, outcomes: Ints) -> None:
-        """Take the OUTCOMES words of one tile."""
+    def add(self, targets: Ints, outcomes: Ints, *, worn: NDArray[np.bool_]) -> None:
+        """Take the OUTCOMES words of one tile; `worn` tells where devices may be, if they do not respond."""
         self.targets.append(targets)
         self.sums.append(((outcomes >> 16) ^ 0x8000) - 0x8000)
         self.pulses.append(outcomes >> 8 & 0xFF)
         self.converged.append((outcomes & 1).astype(np.bool_))
+        self.refreshes.append(outcomes >> 4 & 0xF)
+        unresponsive = (outcomes & 3) == 2
+        found = np.where(outcomes & 1, Outcome.CONVERGED, Outcome.FAILED)
+        self.outcomes.append(np.where(unresponsive, np.where(worn, Outcome.WORN, Outcome.STUCK), found))
 
     @property
     def devices(self) -> int:
@@ -127,6 +139,7 @@ class Device:
         self._offsets: list[Floats] = []  # of the inference range as calibrated, codes
         self._target_time = 0  # of probes, ps
         self._vectors = 0  # since the placement was written
+        self._pulses: dict[int, Ints] = {}  # of each cell of a tile, since then
 
     def __enter__(self) -> Self:
         return self
@@ -166,6 +179,7 @@ class Device:
         self.reference, self.statistics = [], []
         self.age_seconds = None
         self._vectors = 0
+        self._pulses = {}
 
     def _write_mesh(self, placement: Placement) -> None:
         masks = np.zeros((self.geometry.nodes, self.geometry.routes), np.int64)
@@ -276,7 +290,10 @@ class Device:
             found = self.backend.program([Job(tile.unit, tile.context, tile.targets) for tile in tiles], report)
             outcomes |= {tile.number: words for tile, words in zip(tiles, found, strict=True)}
         for tile in placement.tiles:
-            result.add(tile.targets, outcomes[tile.number])
+            # Pulses are counted to 255 a row: a cell that took more counts as so many.
+            total = self._pulses.get(tile.number, np.zeros_like(tile.targets)) + (outcomes[tile.number] >> 8 & 0xFF)
+            self._pulses[tile.number] = total
+            result.add(tile.targets, outcomes[tile.number], worn=total > wear_begins(technology))
         self.age_seconds = None
         self.age(0, progress=progress)
         self.plans = [compensation.plan(self.probes, tile, technology, self.geometry) for tile in placement.tiles]

@@ -1,15 +1,26 @@
 """What experiments bring home: plain numbers, ready for reports, tables and JSON."""
 
 import dataclasses
+import enum
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["AccuracyAtAge", "BitExact", "DemoResult", "LayerAtAge", "Maps", "Pictures", "WriteVerify", "age_name"]
+__all__ = ["AccuracyAtAge", "BitExact", "DemoResult", "LayerAtAge", "Maps", "Outcome", "Pictures",
+           "WriteVerify", "age_name"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+
+class Outcome(enum.IntEnum):
+    """How write-verify of a cell ended. One that does not respond is worn if it took that many pulses, else stuck."""
+
+    CONVERGED = 0
+    FAILED = 1
+    WORN = 2
+    STUCK = 3
+
 
 AGES = {"fresh": 0.0, "1 second": 1.0, "1 hour": 3600.0, "1 day": 86400.0, "1 month": 30 * 86400.0,
         "1 year": 365 * 86400.0}

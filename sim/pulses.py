@@ -18,7 +18,8 @@ from sim.fixed import Ints
 from sim.law import Floats
 from sim.technology import CLOSED_LOOP, Technology
 
-__all__ = ["ENTRIES", "check_pulses", "pulse_kind", "pulse_settings", "pulse_tables"]
+__all__ = ["ENTRIES", "check_pulses", "pulse_kind", "pulse_settings", "pulse_tables",
+           "wear_begins"]
 
 ENTRIES = 256
 _FINE = 1 / 200
@@ -81,6 +82,14 @@ def pulse_settings(device: Technology, geometry: Geometry, way: str) -> dict[str
             "common_variation": int(spreads[0] <= spreads[1]),
         }
     return settings
+
+
+def wear_begins(device: Technology) -> float:
+    """Return the pulses after which the first devices in two hundred are worn; infinite where none wears."""
+    if not device.wear:
+        return math.inf
+    spread = 0.0 if device.endurance_spread is None else device.endurance_spread.one
+    return device.number("endurance").one * math.exp(-2.6 * spread)
 
 
 def check_pulses(device: Technology, geometry: Geometry, way: str) -> None:

@@ -123,6 +123,7 @@ def cases(geometry: Geometry, *, largest: int, count: int = 4):
     ages = st.lists(st.sampled_from([1.0, 3600.0, 86400.0, 2.6e6, 3.15e7, 1e9]), max_size=2, unique=True)
     return st.builds(
         Case, sizes=sizes, seed=st.integers(0, 2**32 - 1), chip=st.integers(0, 255),
-        kind=st.sampled_from(["pcm", "pcm", "ideal", "pcm-set", "rram-sb", "ecram"]), switches=st.tuples(*[st.booleans()] * len(SWITCHES)),
+        kind=st.sampled_from(["pcm", "pcm", "ideal", "pcm-set", "rram-sb", "ecram"]),
+        switches=st.tuples(*[st.booleans()] * len(SWITCHES)),
         verify=st.tuples(st.integers(1, 16), st.integers(1, 6), st.sampled_from([0.25, 1.0, 4.0])),
         ages=ages.map(sorted).map(tuple), count=st.integers(1, count), rx=st.integers(1, 9), tx=st.integers(1, 40))

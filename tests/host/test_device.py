@@ -4,13 +4,16 @@ import numpy as np
 import pytest
 
 from host.api import open_device
-from host.backend import LinkBackend
+from host.backend import LinkBackend, ModelBackend
 from host.channels import LoopbackChannel
+from host.compiler import compile_network
 from host.device import Device
 from host.errors import BitlineError
 from host.link import Link
+from host.results import Outcome
 from rtl.params import preset
 from sim.chip import Chip
+from sim.law import Law, Number
 from sim.link import Endpoint
 from sim.presets import technology
 from tests.host.small import network, placement, vectors
@@ -182,3 +185,40 @@ def test_seeds():
             outputs.append(device.infer_codes(vectors())[0])
     np.testing.assert_array_equal(outputs[0], outputs[1])
     assert (outputs[0] != outputs[2]).any()
+
+
+def test_outcomes_tell_stuck_from_failed_and_worn():
+    """A tenth of the devices is stuck; the same cells, once they have had their pulses, count as worn."""
+    kind = technology("rram-om").replace(stuck=True)
+    with opened() as device:
+        device.configure(placement())
+        result = device.program(kind)
+        outcomes = np.concatenate([array.ravel() for array in result.outcomes])
+        converged = np.concatenate([array.ravel() for array in result.converged])
+        assert set(np.unique(outcomes)) >= {Outcome.CONVERGED, Outcome.STUCK}
+        np.testing.assert_array_equal(outcomes == Outcome.CONVERGED, converged)
+    geometry = preset("small").replace(wear_bits=8)
+    with Device(ModelBackend(geometry), seed=1) as device:
+        device.configure(compile_network(network(), geometry, vectors()))
+        endurance = Number(25.0, "pulses", "X", "assumed")
+        kind = technology("rram-om").replace(wear=True, endurance=endurance)
+        first = np.concatenate([array.ravel() for array in device.program(kind).outcomes])
+        again = np.concatenate([array.ravel() for array in device.program(kind).outcomes])
+    assert Outcome.STUCK not in again
+    assert (again == Outcome.WORN).mean() > 0.1 > (first == Outcome.WORN).mean()
+
+
+@pytest.mark.parametrize(("kind", "sentence"), [
+    (PCM.replace(wear=True, illustrative=True), "geometry .small. counts no wear .wear_bits is 0.: .* .pcm. cannot"),
+    (PCM.replace(wear=True), "has its endurance from memory only"),
+    (PCM.replace(stuck=True), "technology 'pcm' has no stuck rate: no source tells it"),
+    (technology("ecram").replace(step_up=Law("polynomial", (1e-7,), "1", "X", "assumed")),
+     "technology 'ecram' moves by 0.33 states with 64 pulses: geometry 'small' cannot hold it in 16 state_bits"),
+])
+def test_what_a_build_cannot_hold_is_refused_before_anything_is_written(device, kind, sentence):
+    before = device.read_back(), device.counters(), device.epoch
+    with pytest.raises(BitlineError, match=sentence):
+        device.program(kind)
+    assert device.technology is PCM
+    assert (device.counters(), device.epoch) == before[1:]
+    assert all((a == b).all() for a, b in zip(before[0], device.read_back(), strict=True))
