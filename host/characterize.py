@@ -20,6 +20,7 @@ from host.honesty import assumed, marks, modelled, not_modelled
 from host.results import age_name
 from rtl.params import GMAX_CODE
 from rtl.params.formats import GMAX_G16
+from sim.array import Pulses
 from sim.tables import convergence, window_counts
 from sim.technology import (
     CLOSED_LOOP,
@@ -142,7 +143,8 @@ def _melt_response(kind: Technology, seed: int) -> bytes:
     mask = np.zeros((len(g), CELLS, 2), bool)
     mask[..., 0] = True
     amplitude = np.broadcast_to(np.rint(g * GMAX_G16).astype(np.int64)[:, None], (len(g), CELLS))
-    tile.core.programming.array.pulse(tile.core.settings, tile.core.records[0], np.arange(len(g)), mask, amplitude, 1)
+    tile.core.programming.array.pulse(tile.core.settings, tile.core.records[0], np.arange(len(g)),
+                                      Pulses.melt(mask, amplitude), 1)
     states = tile.states[..., 0] * kind.range / GMAX_G16
     law = sigma_pulse(kind, g)
 
