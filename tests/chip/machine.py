@@ -112,7 +112,7 @@ class Case:
         base = technology(self.kind)
         averages, iterations, window = self.verify
         numbers = {"averages": averages, "iterations": iterations, "window": base.window.one * window}
-        return base.replace(**dict(zip(SWITCHES, self.switches, strict=True)), **{
+        return base.replace(extrapolate=True, **dict(zip(SWITCHES, self.switches, strict=True)), **{
             name: dataclasses.replace(getattr(base, name), value=value) for name, value in numbers.items()})
 
 

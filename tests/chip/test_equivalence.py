@@ -94,6 +94,16 @@ def test_statistical_programming(name, ages, other):
               how="statistical", ages=ages)
 
 
+@pytest.mark.parametrize("geometry", [TINY, PAIRS], ids=lambda geometry: geometry.name)
+@pytest.mark.parametrize("name", ["pcm-set", "rram-om"])
+@pytest.mark.parametrize("other", [registers, verilated], ids=["registers", "verilated"])
+def test_gradual_devices(geometry, name, other):
+    """One way, and both ways with stuck devices: every branch that a published technology takes."""
+    kind = technology(name).replace(extrapolate=True, stuck=name == "rram-om")
+    with other(geometry) as device, model(geometry, seed=31, chip=4) as reference:
+        check(device, reference, place(SEVERAL_TILES, 9, geometry), kind, images(SEVERAL_TILES, 10, 5), ages=(1e5,))
+
+
 @pytest.mark.parametrize("geometry", [TINY, PAIRS, SMALL], ids=lambda geometry: geometry.name)
 def test_the_models_two_ways(geometry):
     """Rows at once and vectors in batches, or register by register through the protocol."""

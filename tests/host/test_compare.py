@@ -35,7 +35,7 @@ def test_register_by_register_is_the_same():
     cells = sum(tile.rows * tile.columns for tile in placement().tiles)
     assert found.differing == 0
     assert found.images == 6
-    assert found.parts["write-verify"] == (3 * cells, 0)
+    assert found.parts["write-verify"] == (5 * cells, 0)
     assert found.parts["device states"] == (2 * cells, 0)
     assert found.parts["outputs"] == (2 * 6 * 5, 0)
     assert found.parts["target time"] == (2 * 6, 0)
