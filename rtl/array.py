@@ -105,7 +105,8 @@ class Array(wiring.Component):
         super().__init__({
             "settings": In(settings_layout), "record": In(context_layout), "start": In(1), "aging": In(1),
             "idle": Out(1), "table_write": In(TableWrite), "pace": Out(1), "pulse": In(PulseRequest(geometry)),
-            "hash": Out(HashSignature()).array(geometry.program_lanes), "state": In(CellAccess(geometry, geometry.state_bits)),
+            "hash": Out(HashSignature()).array(geometry.program_lanes),
+            "state": In(CellAccess(geometry, geometry.state_bits)),
             "state_o": Out(data.ArrayLayout(unsigned(geometry.state_bits), geometry.devices)),
             "net_write": Out(NetWrite(geometry)), "noise_write": Out(NoiseWrite(geometry)),
             "counters": Out(programming_counters),
