@@ -14,7 +14,7 @@ from rtl.params.program import INSTRUCTION_WORDS
 from rtl.params.registers import PROGRAM_STRIDE, ROUTE_STRIDE, register
 from sim.fixed import Ints, Narrow
 from sim.instruction import Reads, Walk, compute, run_of, walk
-from sim.message import Message, served
+from sim.message import Message, in_turn, served
 
 _ROUTE_FIELDS = ("base", "program", "more")
 _PROGRAM_FIELDS = ("start", "messages", "slot", "latency")
@@ -87,7 +87,7 @@ class DigitalUnit:
         self._routes = [[0] * len(_ROUTE_FIELDS) for _ in range(geometry.routes)]
         self._programs = [[0] * len(_PROGRAM_FIELDS) for _ in range(geometry.programs)]
         self._words = np.zeros(geometry.instructions * INSTRUCTION_WORDS, np.int64)
-        self._parts: dict[int, list[Message]] = {}
+        self._parts: dict[int, Message] = {}
         self._waiting: dict[int, deque[Message]] = {}
         self._runs = [0] * geometry.programs
         self._free = [0] * geometry.programs
@@ -257,18 +257,27 @@ class DigitalUnit:
         return sent
 
     def _gather(self, message: Message) -> Message | None:
-        """Return a route's share of a run once all messages of it have come, one behind the other."""
-        if not self._routes[message.route][2]:
+        """Return a route's share of the runs for which all its messages have come, one behind the other."""
+        share = self._routes[message.route][2] + 1
+        if share == 1:
             return message
-        parts = self._parts.setdefault(message.route, [])
-        parts.append(message)
-        if len(parts) <= self._routes[message.route][2]:
+        before = self._parts.pop(message.route, None)
+        if before is not None:
+            message = dataclasses.replace(
+                message, events=np.concatenate([before.events, message.events]),
+                times=np.concatenate([before.times, message.times]),
+                elements=np.concatenate([before.elements, message.elements]))
+        runs = len(message.events) // share
+        if runs * share < len(message.events):
+            self._parts[message.route] = _part(message, slice(runs * share, None))
+        if runs == 0:
             return None
-        del self._parts[message.route]
-        if any(not np.array_equal(part.events, message.events) for part in parts):
+        whole = _part(message, slice(0, runs * share))
+        events = whole.events.reshape(runs, share)
+        if (events != events[:, :1]).any():
             raise ValueError(f"the messages that one run takes from route {message.route} differ in their events")
-        return dataclasses.replace(message, times=np.max([part.times for part in parts], axis=0),
-                                   elements=np.concatenate([part.elements for part in parts], axis=1))
+        return dataclasses.replace(whole, events=events[:, 0], times=whole.times.reshape(runs, share).max(axis=1),
+                                   elements=whole.elements.reshape(runs, -1), position=0)
 
     def _messages_of(self, routes: list[int]) -> int:
         return sum(self._routes[route][2] + 1 for route in routes)
@@ -300,13 +309,13 @@ class DigitalUnit:
         self.messages += count
         self.operations += count * plan.steps
         events = inputs[routes[0]].events
-        return [
+        return in_turn(
             Message(route=plan.walks[k].code.route, events=events, times=times, elements=results[k].reshape(count, -1),
                     position=plan.walks[k].code.position,
                     kind=(FlitKind.ACTIVATION if plan.walks[k].code.destination == Destination.ACTIVATION
                           else FlitKind.PARTIAL))
             for k in plan.emitting
-        ]
+        )
 
     def _as_words(self, elements: Narrow) -> Narrow:
         return elements.reshape(len(elements), -1, self.geometry.transport)
@@ -314,7 +323,7 @@ class DigitalUnit:
     def _groups(self, count: int, plan: _Plan, sequential: bool) -> list[slice]:
         """Return the vectors of one slot each that are computed at once; the last group holds the last vector."""
         if sequential:
-            return [slice(k, k + 1) for k in range(count)]
+            return in_turn(slice(k, k + 1) for k in range(count)]
         size = 2 * max(1, _CHUNK_ELEMENTS // (plan.most_steps * self.geometry.transport))
         return [slice(k, min(k + size, count), 2) for first in (count % 2, (count + 1) % 2)
                 for k in range(first, count, size)]

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from rtl.params import ACTIVATION_MAX, POSITION_BITS, FlitKind, Geometry, PortRegion
 from sim.fixed import Ints
-from sim.message import Message
+from sim.message import Message, in_turn
 
 SEGMENTS = 63
 """Most messages a vector can be cut into."""
@@ -63,7 +63,7 @@ class Port:
         return int((self.plan[:self.segments] >> _WORDS & 0xFF).sum()) * self.geometry.transport
 
     def send(self, events: Ints, times: Ints, activations: NDArray[Any]) -> list[Message]:
-        """Cut N vectors into messages, one for each segment of the plan.
+        """Cut N vectors into messages, one for each segment of the plan; those of one route come in one batch.
 
         Parameters
         ----------
@@ -93,7 +93,7 @@ class Port:
                                     position=entry >> _POSITION))
             first = last
         self.sent += len(activations)
-        return messages
+        return in_turn(messages)
 
     def accept(self, message: Message) -> list[Message]:
         """Keep results until they are taken; a port emits nothing in return."""

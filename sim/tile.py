@@ -179,7 +179,14 @@ class Tiles:
 
     def _read_samples(self, record: dict[str, int], message: Message) -> Samples:
         """Return xi (N, columns) of inference reads."""
-        return read_samples(*self._key(record, Purpose.READ), message.position, record["columns"], message.events)
+        key, columns, position = self._key(record, Purpose.READ), record["columns"], message.position
+        if isinstance(position, int):
+            return read_samples(*key, position, columns, message.events)
+        xi = np.empty((len(position), columns), np.int32)
+        for one in np.unique(position).tolist():
+            chosen = position == one
+            xi[chosen] = read_samples(*key, one, columns, message.events[chosen])
+        return xi
 
     def _key(self, record: dict[str, int], purpose: Purpose) -> tuple[int, int]:
         return hash_key(self.settings["seed"], purpose, self.settings["chip"], record["tile"])

@@ -51,9 +51,10 @@ class Bench:
             self.flits[route] = [
                 message(route, FlitKind.PARTIAL, int(events[k]), int(times[k]), piece[k].tolist(), W)
                 for k in range(count) for piece in pieces]
-            for piece in pieces:
-                self._expect(self.model.accept(Message(route=route, kind=FlitKind.PARTIAL, events=events, times=times,
-                                                       elements=piece)))
+            share = len(pieces)
+            self._expect(self.model.accept(Message(
+                route=route, kind=FlitKind.PARTIAL, events=np.repeat(events, share), times=np.repeat(times, share),
+                elements=np.stack(pieces, axis=1).reshape(count * share, -1))))
         self.rng = random.Random(seed)
         self.parts = parts or {}
 
@@ -63,10 +64,11 @@ class Bench:
         for m in sent:
             by_run.setdefault((m.route, len(m.events)), []).append(m)
         for (route, count), batch in by_run.items():
-            for k in range(count):
-                for m in batch:
-                    self.expected.setdefault(route, []).extend(message(
-                        route, m.kind, int(m.events[k]), int(m.times[k]), m.elements[k].tolist(), W, m.position))
+            positions = [np.broadcast_to(m.position, count).tolist() for m in batch]
+            self.expected.setdefault(route, []).extend(
+                flit for k in range(count) for m, position in zip(batch, positions, strict=True)
+                for flit in message(route, m.kind, int(m.events[k]), int(m.times[k]), m.elements[k].tolist(), W,
+                                    position[k]))
 
     def mixed(self) -> list[dict[str, int]]:
         """All flits, those of different routes in random order, as the mesh may deliver them.

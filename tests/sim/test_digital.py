@@ -77,7 +77,7 @@ def test_a_batch_equals_its_vectors_one_by_one(build):
     per_run = len(together)
     for n, batch in enumerate(together):
         for k in range(7):
-            np.testing.assert_array_equal(batch.elements[k], apart[k * per_run + n].elements[0])
+            np.testing.assert_array_equal(batch.elements.reshape(7, -1)[k], apart[k * per_run + n].elements.ravel())
     np.testing.assert_array_equal(whole.memory, single.memory)
     assert (whole.messages, whole.operations) == (single.messages, single.operations)
 
@@ -103,7 +103,8 @@ def test_random_programs_in_batches_and_one_by_one(seed):
     apart = [sent for k in range(5) for sent in single.accept(message(0, values[k:k + 1]))]
     for n, batch in enumerate(together):
         for k in range(5):
-            np.testing.assert_array_equal(batch.elements[k], apart[k * len(together) + n].elements[0])
+            one = apart[k * len(together) + n]
+            np.testing.assert_array_equal(batch.elements.reshape(5, -1)[k], one.elements.ravel())
     np.testing.assert_array_equal(whole.memory, single.memory)
 
 
@@ -166,14 +167,27 @@ def test_batches_of_different_lengths_join():
 def test_a_run_gathers_several_messages_of_a_route():
     setup = gathering(3, np.random.default_rng(8))
     unit = unit_with(setup.writes)
-    parts = setup.inputs[4].reshape(3, 3, W)
-    assert [unit.accept(message(4, parts[:, k])) for k in range(3)] == [[], [], []]
-    (sent,) = unit.accept(message(5, setup.inputs[5]))
-    np.testing.assert_array_equal(sent.elements, setup.expected[6])
-    unit.accept(message(4, parts[:, 0]))
-    unit.accept(message(4, parts[:, 1]))
+    parts, events = setup.inputs[4].reshape(9, W), np.arange(9) // 3
+    pieces = [slice(0, 2), slice(2, 7), slice(7, 9)]
+    for k in pieces:
+        assert unit.accept(message(4, parts[k], events=events[k], times=5 * np.arange(9)[k])) == []
+    early, late = unit.accept(message(5, setup.inputs[5], times=np.zeros(3, np.int64)))
+    np.testing.assert_array_equal(np.concatenate([early.elements, late.elements]), setup.expected[6])
+    np.testing.assert_array_equal(np.concatenate([early.times, late.times]), [2 * 5 + 5, 5 * 5 + 5, 8 * 5 + 5])
+    unit.accept(message(4, parts[:2], events=events[:2]))
     with pytest.raises(ValueError, match="takes from route 4 differ in their events"):
-        unit.accept(message(4, parts[:, 2], events=np.array([3, 4, 5])))
+        unit.accept(message(4, parts[2:3], events=np.array([3])))
+
+
+def test_messages_of_one_route_leave_vector_after_vector():
+    codes = [Instruction(a_mode=Mode.LANDING, a_base=k, destination=Destination.PARTIAL, route=7, position=3 - k)
+             for k in range(2)]
+    unit = unit_with(landing(0, 0, 0) + program(0, codes, slot=8))
+    values = np.arange(3 * 2 * W).reshape(3, 2 * W)
+    (sent,) = unit.accept(message(0, values))
+    np.testing.assert_array_equal(sent.elements, values.reshape(6, W))
+    np.testing.assert_array_equal(sent.events, [0, 0, 1, 1, 2, 2])
+    np.testing.assert_array_equal(sent.position, [3, 2] * 3)
 
 
 def test_registers_read_back():

@@ -31,6 +31,16 @@ def test_a_vector_is_cut_by_the_plan():
     assert port.read(PortRegion.COUNTERS, 0) == 3
 
 
+def test_messages_of_one_route_leave_vector_after_vector():
+    port = planned()
+    port.write(PortRegion.PLAN, 0, 9 | 1 << 8 | 0xABD << 16)
+    (both,) = port.send(np.array([7, 8]), np.array([0, 10]), np.arange(16).reshape(2, 8))
+    np.testing.assert_array_equal(both.elements, np.arange(16).reshape(4, 4))
+    np.testing.assert_array_equal(both.events, [7, 7, 8, 8])
+    np.testing.assert_array_equal(both.times, [0, 0, 10, 10])
+    np.testing.assert_array_equal(both.position, [0xABD, 0xABC] * 2)
+
+
 @pytest.mark.parametrize(("shape", "value", "sentence"), [
     ((1, 11), 0, r"activations must be \(N, 12\) as planned, not \(1, 11\)"),
     ((1, 12), 128, "activations must be -127 to 127"),
