@@ -7,15 +7,15 @@ go to the tiles of the next layer, the last sums to the port. Scales come from a
 
 import dataclasses
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from host.network import Dense, Network
-from host.placement import InputRoute, Landing, LayerPlan, Placement, Program, Route, Tile
-from host.tiling import CapacityError, Cut, Place, assign, cuts
+from host.placement import InputRoute, Landing, LayerPlan, Placement, Program, Tile
+from host.tiling import CapacityError, Cut, Place, assign, cuts, enough
+from host.wiring import Wiring
 from rtl.params import (
     ACTIVATION_MAX,
     ADC_SHIFT,
@@ -29,17 +29,13 @@ from rtl.params import (
     Reduce,
 )
 from rtl.params.formats import ADC_GAIN_BITS, AFFINE_SCALE_BITS, AFFINE_SHIFT, GMAX_G16
-from rtl.params.protocol import REQUEST_BYTES, VECTOR_BYTES
-from sim.mesh import tree
 
-__all__ = ["CapacityError", "CompileError", "compile_network"]
+__all__ = ["CapacityError", "CompileError", "check_limits", "checked_calibration", "compile_network", "input_scales"]
 
 Floats = NDArray[np.float64]
 
 TILE_PS = 130_000
 """A multiplication of a HERMES core: 8-bit pulses, conversion, affine scale (JSSC 57(4):1027, 2022)."""
-HOP_PS = 5_000
-"""A link of the mesh: assumed."""
 WORD_PS = 1_000
 """One word through the digital unit: assumed, 1 GHz as the digital part of HERMES."""
 
@@ -53,7 +49,6 @@ BIAS_MAX = (1 << (ELEMENT_BITS - 2)) - 1
 """Largest bias: partial sums that are added to it still fit an element."""
 OUTPUTS_MAX = 120
 """Most outputs: a result fits one reply."""
-PLAN_MAX, PLAN_WORDS_MAX = 63, 255
 MESSAGES_MAX = 127
 COUNT_MAX = 1023
 """Largest count and stride of an instruction."""
@@ -79,25 +74,26 @@ def compile_network(network: Network, geometry: Geometry, calibration: Any) -> P
     ValueError
         If the calibration is not of the network's inputs.
     """
-    x = np.asarray(calibration, np.float64)
-    if x.ndim != 2 or len(x) == 0 or x.shape[1] != network.input_size or not np.isfinite(x).all():
-        raise ValueError(f"calibration must be finite and (N, {network.input_size}) with N > 0, not {x.shape}")
-    if network.layers[-1].outputs > OUTPUTS_MAX:
-        raise CapacityError(f"the network has {network.layers[-1].outputs} outputs, but a result holds {OUTPUTS_MAX}")
-    _enough("programs", len(network.layers), geometry.programs)
+    x = checked_calibration(network, calibration)
+    check_limits(network, geometry)
     options = [cuts(geometry, layer.name, layer.inputs, layer.outputs) for layer in network.layers]
     chosen, places = assign(geometry, options)
     return _Build(network, geometry, chosen, places).build(x)
 
 
-def _enough(name: str, need: int, have: int) -> None:
-    if need > have:
-        raise CapacityError(f"the network needs {need} {name}, but the chip has {have}")
+def checked_calibration(network: Network, calibration: Any) -> Floats:
+    """Return the calibration's inputs, or raise ValueError if they are not of the network."""
+    x = np.asarray(calibration, np.float64)
+    if x.ndim != 2 or len(x) == 0 or x.shape[1] != network.input_size or not np.isfinite(x).all():
+        raise ValueError(f"calibration must be finite and (N, {network.input_size}) with N > 0, not {x.shape}")
+    return x
 
 
-def _hops(geometry: Geometry, source: int, destination: int) -> int:
-    (row0, column0), (row1, column1) = (divmod(unit, geometry.mesh_columns) for unit in (source, destination))
-    return abs(row0 - row1) + abs(column0 - column1)
+def check_limits(network: Network, geometry: Geometry) -> None:
+    """Raise CapacityError if a network has too many outputs or layers, however it is cut."""
+    if network.layers[-1].outputs > OUTPUTS_MAX:
+        raise CapacityError(f"the network has {network.layers[-1].outputs} outputs, but a result holds {OUTPUTS_MAX}")
+    enough("programs", len(network.layers), geometry.programs)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,55 +114,20 @@ class _Build:
 
     def __init__(self, network: Network, geometry: Geometry, chosen: list[Cut], places: list[Place]) -> None:
         self.network, self.geometry, self.cuts = network, geometry, chosen
-        remaining = iter(places)
-        self.places = {(n, t, c): next(remaining) for n, cut in enumerate(chosen) for t, c, _, _ in cut.pieces()}
-        self.routes: list[Route] = []
+        self.wiring = Wiring(geometry, chosen, places)
 
     def build(self, x: Floats) -> Placement:
-        inputs = [self._inputs(n) for n in range(len(self.cuts))]
-        partial = {key: self._route(place.unit, [self.geometry.digital_unit]) for key, place in self.places.items()}
-        result = self._route(self.geometry.digital_unit, [0])
-        _enough("routes", len(self.routes), self.geometry.routes)
-        plan = tuple((route.route, route.words) for route in inputs[0])
-        self._check_plan(plan)
+        wiring = self.wiring
+        plan = wiring.plan()
         scalings = _scale(self.network, self.cuts, self.geometry, x)
         layers = self._layers(scalings)
-        instructions, programs = self._digital(layers, inputs, result)
+        instructions, programs = self._digital(layers)
         return Placement(
-            geometry=self.geometry, layers=layers, tiles=self._tiles(scalings, partial),
-            inputs=tuple(route for layer in inputs for route in layer), routes=tuple(self.routes), plan=plan,
-            landings=tuple(self._landing(layers[n], partial[n, t, c], n, t, c) for n, t, c in self.places),
-            programs=programs, instructions=instructions, memory=self._memory(layers, scalings), result_route=result,
-            outputs=self.network.layers[-1].outputs)
-
-    def _route(self, source: int, destinations: Sequence[int]) -> int:
-        number = len(self.routes)
-        self.routes.append(Route(route=number, source=source, destinations=tuple(destinations),
-                                 nodes=tuple(sorted(tree(self.geometry, source, destinations).items()))))
-        return number
-
-    def _inputs(self, layer: int) -> list[InputRoute]:
-        """Return the input routes of a layer: each leads to at most one context of an engine."""
-        cut = self.cuts[layer]
-        source = 0 if layer == 0 else self.geometry.digital_unit
-        found = []
-        for t in range(cut.row_tiles):
-            held: dict[int, list[int]] = {}
-            for c in range(len(cut.columns)):
-                place = self.places[layer, t, c]
-                held.setdefault(place.unit, []).append(place.context)
-            for copy in range(max(map(len, held.values()))):
-                contexts = tuple((unit, held[unit][copy]) for unit in sorted(held) if len(held[unit]) > copy)
-                route = self._route(source, [unit for unit, _ in contexts])
-                found.append(InputRoute(route=route, layer=layer, row_tile=t, copy=copy, contexts=contexts,
-                                        words=-(-cut.rows(t) // self.geometry.transport)))
-        return found
-
-    def _check_plan(self, plan: tuple[tuple[int, int], ...]) -> None:
-        _enough("segments of a vector", len(plan), PLAN_MAX)
-        _enough("words in a segment of a vector", max(words for _, words in plan), PLAN_WORDS_MAX)
-        _enough("bytes in a vector sent", VECTOR_BYTES + sum(words for _, words in plan) * self.geometry.transport,
-                REQUEST_BYTES)
+            geometry=self.geometry, layers=layers, tiles=self._tiles(scalings),
+            inputs=tuple(route for layer in wiring.inputs for route in layer), routes=tuple(wiring.routes), plan=plan,
+            landings=tuple(self._landing(layers[n], wiring.partial[n, t, c], n, t, c) for n, t, c in wiring.places),
+            programs=programs, instructions=instructions, memory=self._memory(layers, scalings),
+            result_route=wiring.result, outputs=self.network.layers[-1].outputs)
 
     def _layers(self, scalings: list[_Scaling]) -> tuple[LayerPlan, ...]:
         layers, base = [], 0
@@ -177,26 +138,26 @@ class _Build:
                 shift=scaling.shift, base=base, words=-(-layer.outputs // self.geometry.transport))
             layers.append(plan)
             base += 2 * plan.slot
-        _enough("digital memory words", base, self.geometry.digital_words)
-        _enough("words of one layer's outputs", max(layer.words for layer in layers), COUNT_MAX)
-        _enough("words of a result", layers[-1].words + 1, self.geometry.result_words)
+        enough("digital memory words", base, self.geometry.digital_words)
+        enough("words of one layer's outputs", max(layer.words for layer in layers), COUNT_MAX)
+        enough("words of a result", layers[-1].words + 1, self.geometry.result_words)
         return tuple(layers)
 
-    def _tiles(self, scalings: list[_Scaling], partial: dict[tuple[int, int, int], int]) -> tuple[Tile, ...]:
+    def _tiles(self, scalings: list[_Scaling]) -> tuple[Tile, ...]:
         tiles = []
-        for number, ((n, t, c), place) in enumerate(self.places.items()):
+        for number, ((n, t, c), place) in enumerate(self.wiring.places.items()):
             cut, scaling = self.cuts[n], scalings[n]
             (first, width), rows, top = cut.columns[c], cut.rows(t), t * cut.row_size
             columns = max(width, 4)
             targets, scales = np.zeros((rows, columns), np.int64), np.zeros(columns, np.int64)
             targets[:, :width] = scaling.targets[top:top + rows, first:first + width]
             scales[:width] = scaling.scales[t, first:first + width]
-            hops = _hops(self.geometry, place.unit, self.geometry.digital_unit)
             tiles.append(Tile(
                 layer=n, row_tile=t, column_tile=c, number=number, unit=place.unit, context=place.context,
                 first_row=top, first_column=first, rows=rows, columns=columns, net_base=place.net_base,
-                state_base=place.state_base, column_base=place.column_base, route=partial[n, t, c],
-                adc_gain=scaling.gains[t, c], latency=TILE_PS + HOP_PS * hops, targets=targets, scales=scales))
+                state_base=place.state_base, column_base=place.column_base, route=self.wiring.partial[n, t, c],
+                adc_gain=scaling.gains[t, c], latency=TILE_PS + self.wiring.tile_latency(place.unit), targets=targets,
+                scales=scales))
         return tuple(tiles)
 
     def _landing(self, plan: LayerPlan, route: int, layer: int, row_tile: int, column_tile: int) -> Landing:
@@ -213,26 +174,22 @@ class _Build:
                 memory[first:first + plan.words] = words
         return memory
 
-    def _digital(self, layers: tuple[LayerPlan, ...], inputs: list[list[InputRoute]],
-                 result: int) -> tuple[tuple[Instruction, ...], tuple[Program, ...]]:
+    def _digital(self, layers: tuple[LayerPlan, ...]) -> tuple[tuple[Instruction, ...], tuple[Program, ...]]:
         instructions: list[Instruction] = []
         programs = []
         for n, plan in enumerate(layers):
             start = len(instructions)
             if n + 1 < len(layers):
-                instructions += self._activations(plan, layers[n + 1], inputs[n + 1])
-                ends = [unit for route in inputs[n + 1] for unit, _ in route.contexts]
+                instructions += self._activations(plan, layers[n + 1], self.wiring.inputs[n + 1])
             else:
                 instructions.append(_sums(plan, plan.base, plan.words, last=True, destination=Destination.PARTIAL,
-                                          route=result))
-                ends = [0]
+                                          route=self.wiring.result))
             work = sum(i.n0 * i.n1 * i.n2 for i in instructions[start:])
-            hops = max(_hops(self.geometry, self.geometry.digital_unit, unit) for unit in ends)
             messages = plan.row_tiles * len(plan.column_tiles)
-            _enough(f"messages of layer {plan.name!r}", messages, MESSAGES_MAX)
+            enough(f"messages of layer {plan.name!r}", messages, MESSAGES_MAX)
             programs.append(Program(start=start, messages=messages, slot=plan.slot,
-                                    latency=WORD_PS * work + HOP_PS * hops))
-        _enough("instructions", len(instructions), self.geometry.instructions)
+                                    latency=WORD_PS * work + self.wiring.layer_latency(n)))
+        enough("instructions", len(instructions), self.geometry.instructions)
         return tuple(instructions), tuple(programs)
 
     def _activations(self, plan: LayerPlan, following: LayerPlan, routes: list[InputRoute]) -> list[Instruction]:
@@ -254,17 +211,29 @@ def _sums(plan: LayerPlan, base: int, words: int, *, last: bool, destination: De
 
 def _scale(network: Network, chosen: list[Cut], geometry: Geometry, x: Floats) -> list[_Scaling]:
     """Return the numbers of every layer, from the ranges that the float network takes on the calibration."""
-    values = [x, *network.trace(x)]
-    ranges = [np.abs(x).max(), *(np.percentile(np.abs(v), PERCENTILE) for v in values[1:-1])]
-    input_scales = [ACTIVATION_MAX / float(r) if r > 0 else float(ACTIVATION_MAX) for r in ranges]
-    if not all(map(math.isfinite, input_scales)):
-        raise CompileError("the calibration's inputs or activations are too large or too small to be scaled")
+    values, scales = input_scales(network, x)
     scalings = []
     for n, (layer, cut) in enumerate(zip(network.layers, chosen, strict=True)):
-        activations = np.clip(np.rint(values[n] * input_scales[n]), -ACTIVATION_MAX, ACTIVATION_MAX)
-        following = input_scales[n + 1] if n + 1 < len(chosen) else None
-        scalings.append(_scale_layer(layer, cut, geometry, activations, input_scales[n], following))
+        activations = np.clip(np.rint(values[n] * scales[n]), -ACTIVATION_MAX, ACTIVATION_MAX)
+        following = scales[n + 1] if n + 1 < len(chosen) else None
+        scalings.append(_scale_layer(layer, cut, geometry, activations, scales[n], following))
     return scalings
+
+
+def input_scales(network: Network, x: Floats) -> tuple[list[Floats], list[float]]:
+    """Return what comes to each layer from inputs x, in real values, and activations per real value there.
+
+    Raises
+    ------
+    CompileError
+        If the values cannot be scaled.
+    """
+    values = [x, *network.trace(x)]
+    ranges = [np.abs(x).max(), *(np.percentile(np.abs(v), PERCENTILE) for v in values[1:-1])]
+    scales = [ACTIVATION_MAX / float(r) if r > 0 else float(ACTIVATION_MAX) for r in ranges]
+    if not all(map(math.isfinite, scales)):
+        raise CompileError("the calibration's inputs or activations are too large or too small to be scaled")
+    return values[:-1], scales
 
 
 def _scale_layer(layer: Dense, cut: Cut, geometry: Geometry, activations: Floats, input_scale: float,

@@ -188,7 +188,8 @@ class Device:
                 masks[node, route.route] = mask
         for node, table in enumerate(masks):
             self.backend.write(node, ROUTES, 0, table)
-        self.backend.write(0, PortRegion.PLAN, 0, [route | words << 8 for route, words in placement.plan])
+        self.backend.write(0, PortRegion.PLAN, 0, [
+            route | words << 8 | position << 16 for route, words, position in placement.plan])
         self.backend.write(0, PortRegion.REGISTERS, 0, [_WINDOW, len(placement.plan)])
 
     def _write_inputs(self, unit: int, placement: Placement) -> None:
@@ -207,12 +208,13 @@ class Device:
         self.backend.write(unit, region.MEMORY, 0, elements.ravel())
         words = [word for instruction in placement.instructions for word in instruction.words()]
         self.backend.write(unit, region.INSTRUCTIONS, 0, words)
+        self.backend.write(unit, region.ACTIVATION_TABLES, 0, placement.tables.ravel())
         for number, program in enumerate(placement.programs):
             self.backend.write(unit, region.PROGRAMS, number * PROGRAM_STRIDE,
                                [program.start, program.messages, program.slot, program.latency])
         landings = np.zeros((self.geometry.routes, ROUTE_STRIDE), np.int64)
         for landing in placement.landings:
-            landings[landing.route, :2] = landing.base, landing.program | 1 << 4
+            landings[landing.route, :3] = landing.base, landing.program | 1 << 4, landing.more
         self.backend.write(unit, region.INPUT_ROUTES, 0, landings.ravel())
 
     def _write_tile(self, tile: Tile) -> None:
@@ -622,6 +624,8 @@ class Device:
         """Return what each tile of the placement sent to the digital unit, (N, words * W), for inputs (N, inputs)."""
         placement = self._placed()
         self._programmed()
+        if placement.bit:
+            raise BitlineError("what bit slices send to the digital unit cannot be traced")
         activations, events = self._vectors_of(x)
         found = self.backend.trace(events, np.zeros(len(events), np.int64), activations, [
             Landing(route=landing.route, program=landing.program, base=landing.base,

@@ -95,11 +95,13 @@ class Route:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Landing:
-    """Where a tile's partial sums land in the digital unit: INPUT_ROUTES[route] = base, program."""
+    """Where a tile's partial sums land in the digital unit: INPUT_ROUTES[route] = base, program, more."""
 
     route: int
     base: int
     program: int
+    more: int = 0
+    """Messages of a run beyond the first: bit planes."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -109,7 +111,7 @@ class Program:
     Attributes
     ----------
     start : its first instruction
-    messages : tiles whose partial sums one run consumes
+    messages : partial sums, of all tiles and bit planes, that one run consumes
     slot : words between the landing slots
     latency : ps of one run, transport included
     """
@@ -132,7 +134,9 @@ class LayerPlan:
     unit : real value of one unit of its partial sums
     shift : the digital unit divides sums by 2**shift to make activations of the next layer; 0 for the last
     base, words : word j of row tile t lands at base + slot * words * (row_tiles + 1) + t * words + j; the biases stand
-        at t = row_tiles
+        at t = row_tiles. Of a layer of bits, the words of its outputs and where its landing zones begin
+        (`host/slicing.py`)
+    slices, planes : columns of an output and messages of an input; 1 unless weights are bits
     """
 
     name: str
@@ -147,6 +151,8 @@ class LayerPlan:
     shift: int
     base: int
     words: int
+    slices: int = 1
+    planes: int = 1
 
     @property
     def slot(self) -> int:
@@ -167,9 +173,12 @@ class Placement:
     Attributes
     ----------
     routes : every route; write mask to ROUTES[route] of node
-    plan : (route, words) segments of a sent vector
+    plan : (route, words, position) segments of a sent vector
     result_route, outputs : of results, and how many of their elements are logits
     memory : (words, W) first words of the digital unit's memory
+    tables : (n, 256) activation tables
+    bit : charge of an on cell in one tick, where each cell holds a bit of a weight and each message a bit of an input;
+        0 where a cell holds a weight
     """
 
     geometry: Geometry
@@ -177,13 +186,15 @@ class Placement:
     tiles: tuple[Tile, ...]
     inputs: tuple[InputRoute, ...]
     routes: tuple[Route, ...]
-    plan: tuple[tuple[int, int], ...]
+    plan: tuple[tuple[int, int, int], ...]
     landings: tuple[Landing, ...]
     programs: tuple[Program, ...]
     instructions: tuple[Instruction, ...]
     memory: Ints
     result_route: int
     outputs: int
+    tables: Ints = dataclasses.field(default_factory=lambda: np.zeros((0, 256), np.int64))
+    bit: int = 0
 
     @property
     def input_scale(self) -> float:
@@ -209,14 +220,19 @@ class Placement:
         return steps.astype(np.int8)
 
     def arrange(self, activations: NDArray[Any]) -> NDArray[Any]:
-        """Return activations (N, inputs) in the order of the plan, padded with zeros: (N, words * W)."""
+        """Return activations (N, inputs) in the order of the plan, padded with zeros: (N, words * W).
+
+        Where cells hold bits, position p of the plan is plane p: bit p of the magnitude, with the activation's sign.
+        """
         layer, width = self.layers[0], self.geometry.transport
         words = {route.route: route for route in self.inputs if route.layer == 0}
-        arranged = np.zeros((len(activations), sum(count for _, count in self.plan) * width), activations.dtype)
+        arranged = np.zeros((len(activations), sum(count for _, count, _ in self.plan) * width), activations.dtype)
         at = 0
-        for route, count in self.plan:
+        for route, count, position in self.plan:
             first = words[route].row_tile * layer.row_size
             part = activations[:, first:min(first + layer.row_size, layer.inputs)]
+            if self.bit:
+                part = np.sign(part) * (np.abs(part) >> position & 1)
             arranged[:, at:at + part.shape[1]] = part
             at += count * width
         return arranged
@@ -227,7 +243,10 @@ class Placement:
 
     def cycles_of(self, unit: int) -> int:
         """Return the clocks an engine computes for one image."""
-        return sum(-(-tile.rows // self.geometry.lanes) * tile.columns for tile in self.tiles if tile.unit == unit)
+        return sum(self._cycles(tile) for tile in self.tiles if tile.unit == unit)
+
+    def _cycles(self, tile: Tile) -> int:
+        return -(-tile.rows // self.geometry.lanes) * tile.columns * self.layers[tile.layer].planes
 
     @property
     def cycles_per_image(self) -> int:
@@ -240,33 +259,35 @@ class Placement:
 
         A column of a layer takes an engine at least ceil(inputs / lanes) clocks, however its rows are divided.
         """
-        clocks = sum(-(-layer.inputs // self.geometry.lanes) * layer.outputs for layer in self.layers)
+        clocks = sum(-(-layer.inputs // self.geometry.lanes) * layer.outputs * layer.slices * layer.planes
+                     for layer in self.layers)
         return -(-clocks // self.geometry.engines)
 
     @property
     def cell_utilisation(self) -> float:
         """Share of the chip's cells that hold weights."""
-        weights = sum(layer.inputs * layer.outputs for layer in self.layers)
+        weights = sum(layer.inputs * layer.outputs * layer.slices for layer in self.layers)
         return weights / (self.geometry.engines * self.geometry.cells)
 
     @property
     def lane_utilisation(self) -> float:
         """Share of the multiplications that are the network's own while the busiest engine computes."""
-        weights = sum(layer.inputs * layer.outputs for layer in self.layers)
-        return weights / (self.cycles_per_image * self.geometry.total_lanes)
+        products = sum(layer.inputs * layer.outputs * layer.slices * layer.planes for layer in self.layers)
+        return products / (self.cycles_per_image * self.geometry.total_lanes)
 
     def table(self) -> list[tuple[str, ...]]:
         """Return a line for every layer under a line of headings."""
-        lines: list[tuple[str, ...]] = [("layer", "size", "tiles", "engines", "contexts", "cells", "cycles")]
+        lines: list[tuple[str, ...]] = [("layer", "size", "tiles", "engines", "contexts", "cells", "cycles")
+                                        + (("slices", "planes") if self.bit else ())]
         for number, layer in enumerate(self.layers):
             tiles = [tile for tile in self.tiles if tile.layer == number]
             units = sorted({tile.unit for tile in tiles})
-            cycles = [sum(-(-tile.rows // self.geometry.lanes) * tile.columns for tile in tiles if tile.unit == unit)
-                      for unit in units]
+            cycles = [sum(self._cycles(tile) for tile in tiles if tile.unit == unit) for unit in units]
+            sliced = (str(layer.slices), str(layer.planes)) if self.bit else ()
             lines.append((layer.name, f"{layer.inputs} x {layer.outputs}",
                           f"{layer.row_tiles} x {len(layer.column_tiles)} of {layer.row_size} x "
                           f"{max(tile.columns for tile in tiles)}", ", ".join(map(str, units)), str(len(tiles)),
-                          str(sum(tile.rows * tile.columns for tile in tiles)), str(max(cycles))))
+                          str(sum(tile.rows * tile.columns for tile in tiles)), str(max(cycles)), *sliced))
         return lines
 
     def save(self, path: str | Path) -> None:
@@ -276,11 +297,13 @@ class Placement:
         meta = {
             "format": FORMAT, "hash": geometry_hash(self.geometry), "geometry": dataclasses.asdict(self.geometry),
             "tiles": tiles, "plan": self.plan, "result_route": self.result_route, "outputs": self.outputs,
+            "bit": self.bit,
             "instructions": [instruction.words() for instruction in self.instructions],
             **{name: [dataclasses.asdict(item) for item in getattr(self, name)] for name in listed},
         }
         arrays: dict[str, NDArray[Any]] = {
-            "meta": np.frombuffer(json.dumps(meta).encode(), np.uint8), "memory": self.memory}
+            "meta": np.frombuffer(json.dumps(meta).encode(), np.uint8), "memory": self.memory,
+            "tables": self.tables}
         for k, tile in enumerate(self.tiles):
             arrays[f"targets{k}"], arrays[f"scales{k}"] = tile.targets, tile.scales
         with Path(path).open("wb") as file:
@@ -333,8 +356,8 @@ def _check_hash(path: str | Path, found: int, own: Geometry, wanted: Geometry | 
 
 def _restored(meta: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> dict[str, Any]:
     """Return the fields of a placement but for its geometry."""
-    def pairs(value: Any) -> tuple[tuple[int, int], ...]:
-        return tuple((first, second) for first, second in value)
+    def pairs(value: Any) -> tuple[Any, ...]:
+        return tuple(tuple(item) for item in value)
 
     return {
         "layers": tuple(LayerPlan(**{**d, "column_tiles": pairs(d["column_tiles"])}) for d in meta["layers"]),
@@ -348,6 +371,8 @@ def _restored(meta: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> dict[str
         "programs": tuple(Program(**d) for d in meta["programs"]),
         "instructions": tuple(Instruction.from_words(words) for words in meta["instructions"]),
         "memory": arrays["memory"],
+        "tables": arrays["tables"],
+        "bit": meta["bit"],
         "result_route": meta["result_route"],
         "outputs": meta["outputs"],
     }

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rtl.params import Geometry
 
-__all__ = ["CapacityError", "Cut", "Place", "assign", "cuts"]
+__all__ = ["CapacityError", "Cut", "Place", "assign", "cuts", "enough", "split"]
 
 MIN_COLUMNS = 4
 SEARCH = 256
@@ -15,6 +15,12 @@ SEARCH = 256
 
 class CapacityError(Exception):
     """The network does not fit the chip; the sentence tells what it needs and what the chip has."""
+
+
+def enough(name: str, need: int, have: int) -> None:
+    """Raise CapacityError if a chip has too little of something."""
+    if need > have:
+        raise CapacityError(f"the network needs {need} {name}, but the chip has {have}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,11 +75,12 @@ def cuts(geometry: Geometry, name: str, inputs: int, outputs: int) -> list[Cut]:
     else:
         fewest = -(-words // (geometry.columns // width))
     even = -(-fewest // geometry.engines) * geometry.engines
-    return [Cut(inputs, min(row_size, inputs), _split(outputs, words, parts, width))
+    return [Cut(inputs, min(row_size, inputs), split(outputs, words, parts, width))
             for parts in sorted({fewest, min(even, words)})]
 
 
-def _split(outputs: int, words: int, parts: int, width: int) -> tuple[tuple[int, int], ...]:
+def split(outputs: int, words: int, parts: int, width: int) -> tuple[tuple[int, int], ...]:
+    """Return (first, outputs) of parts of whole words of `width` outputs, as even as can be."""
     small, larger = divmod(words, parts)
     tiles, first = [], 0
     for part in range(parts):

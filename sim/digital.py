@@ -323,7 +323,7 @@ class DigitalUnit:
     def _groups(self, count: int, plan: _Plan, sequential: bool) -> list[slice]:
         """Return the vectors of one slot each that are computed at once; the last group holds the last vector."""
         if sequential:
-            return in_turn(slice(k, k + 1) for k in range(count)]
+            return [slice(k, k + 1) for k in range(count)]
         size = 2 * max(1, _CHUNK_ELEMENTS // (plan.most_steps * self.geometry.transport))
         return [slice(k, min(k + size, count), 2) for first in (count % 2, (count + 1) % 2)
                 for k in range(first, count, size)]

@@ -34,7 +34,7 @@ class _Chip:
         memory[:len(placement.memory)] = placement.memory
         self.memory = np.repeat(memory[None], len(x), axis=0).astype(np.int64 if self.exact else float)
         sent, first = placement.arrange(activations), 0
-        for route, words in placement.plan:
+        for route, words, _ in placement.plan:
             self.send(0, route, sent[:, first:first + words * width])
             first += words * width
         assert first == sent.shape[1]

@@ -227,9 +227,10 @@ def test_save_and_load(demo, tmp_path):
     demo.save(path)
     again = Placement.load(path, preset("demo"))
     for field in dataclasses.fields(Placement):
-        if field.name not in ("tiles", "memory"):
+        if field.name not in ("tiles", "memory", "tables"):
             assert getattr(again, field.name) == getattr(demo, field.name)
     np.testing.assert_array_equal(again.memory, demo.memory)
+    np.testing.assert_array_equal(again.tables, demo.tables)
     for old, new in zip(demo.tiles, again.tiles, strict=True):
         for name, value in vars(old).items():
             np.testing.assert_array_equal(getattr(new, name), value)
