@@ -17,11 +17,14 @@ from rtl.params import ACTIVATION_MAX, ADC_SHIFT, GMAX_CODE
 from sim.fixed import Ints
 from sim.technology import STATISTICAL, Technology
 
-__all__ = ["BitSlices"]
+__all__ = ["BIT_NET", "BitSlices", "written_at_once"]
 
 _ADC_BITS_MAX = 12
 _LEVEL = 0.75
 """Where a bit that is on stands in the range of a state: bits scatter above it."""
+
+BIT_NET = round(_LEVEL * GMAX_CODE)
+"""Net of a cell whose main device is on, that of an off one taken off."""
 
 
 class BitSlices:
@@ -49,8 +52,8 @@ class BitSlices:
         self.bits = max(int(np.abs(w).max(initial=0)).bit_length(), 1)
         planes = np.sign(w)[..., None] * (np.abs(w)[..., None] >> np.arange(self.bits) & 1)
         # A bit is written at once, into a state that is one of two.
-        self.tile = Crossbar(_wider(technology), self.rows, self.columns * self.bits, way=STATISTICAL, seed=seed,
-                             adc_bits=adc_bits)
+        self.tile = Crossbar(written_at_once(technology), self.rows, self.columns * self.bits, way=STATISTICAL,
+                             seed=seed, adc_bits=adc_bits)
         self.tile.program(_LEVEL * planes.reshape(self.rows, -1))
 
     def multiply(self, x: Any) -> Ints:
@@ -65,7 +68,7 @@ class BitSlices:
         return result
 
 
-def _wider(kind: Technology) -> Technology:
+def written_at_once(kind: Technology) -> Technology:
     """Return a technology of bits with room above a bit that is on; a bit is written at once, which is a melt pulse."""
     lowest = kind.gmax.one - kind.range
     changes: dict[str, Any] = {"gmax": dataclasses.replace(kind.gmax, value=lowest + kind.range / _LEVEL)}

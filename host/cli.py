@@ -96,6 +96,7 @@ def compile_(
     data: Annotated[str | None, typer.Option("--data", metavar="FILE",
                                              help="What to calibrate with: an .npz with x; or mnist.")] = None,
     geometry: GeometryOption = DEFAULT_GEOMETRY,
+    technology: TechnologyOption = "pcm",
     output: Annotated[Path | None, typer.Option("--output",
                                                 help="Write the placement here. [default: NET.npz]")] = None,
     seed: SeedOption = None,
@@ -104,7 +105,7 @@ def compile_(
     """Place a network on a chip: tiles, routes, scales; tells utilisation, and what does not map."""
     from host.placing import compile_command
 
-    compile_command(network, data, geometry, output, seed, Screen(json))
+    compile_command(network, data, geometry, output, seed, Screen(json), technology)
 
 
 @command

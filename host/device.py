@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from host import compensation
 from host.backend import Backend, Job, Landing, Probe, Report
+from host.bits import written_at_once
 from host.compensation import Affine, Calibration, Compensation, Cost, Gains, Plan, Probing, Statistics
 from host.errors import BitlineError
 from host.placement import Placement, Tile
@@ -31,7 +32,7 @@ from rtl.params.registers import (
 from sim.fixed import Ints
 from sim.pulses import wear_begins
 from sim.tables import age_settings, column_noise, noise_gain, probe_settings, tables, verify_settings
-from sim.technology import CLOSED_LOOP, Technology
+from sim.technology import CLOSED_LOOP, STATISTICAL, Technology
 
 __all__ = ["Device", "ProgramResult"]
 
@@ -260,7 +261,8 @@ class Device:
 
         Parameters
         ----------
-        how : `closed-loop`, by write-verify in the chip, or `statistical`, the published distribution in one step
+        how : `closed-loop`, by write-verify in the chip, or `statistical`, the published distribution in one step; a
+            technology of bits is written once, whatever it says
 
         Raises
         ------
@@ -269,6 +271,11 @@ class Device:
             chip; nothing is written then.
         """
         placement = self._placed()
+        if technology.pulse == "bits":
+            if not placement.bit:
+                raise BitlineError(f"technology {technology.name!r} holds bits, but the network was compiled for cells "
+                                   f"that hold weights: compile it with --technology {technology.name}")
+            technology, how = written_at_once(technology), STATISTICAL
         try:
             self._noise_gains(technology)
             technology.check_way(how)

@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from host.bits import BIT_NET
 from host.compiler import compile_network
 from host.data import mnist
 from host.errors import BitlineError
 from host.network import load_network
 from host.placement import Placement
+from host.slicing import slice_network
 from rtl.params import Geometry
 
 __all__ = ["Data", "load_data", "parse_age", "place"]
@@ -110,8 +112,12 @@ def _vectors(path: Path, name: str, array: NDArray[Any]) -> NDArray[np.float64]:
     return vectors
 
 
-def place(path: str | Path, geometry: Geometry, calibration: Any | None) -> Placement:
+def place(path: str | Path, geometry: Geometry, calibration: Any | None, *, bits: bool = False) -> Placement:
     """Return a placement: read from the file of `bitline compile`, or compiled from an ONNX file.
+
+    Parameters
+    ----------
+    bits : a cell holds a bit, not a weight
 
     Raises
     ------
@@ -126,4 +132,6 @@ def place(path: str | Path, geometry: Geometry, calibration: Any | None) -> Plac
         raise BitlineError(f"{path} must be calibrated: give --data with inputs of the kind that it will see")
     if calibration.shape[1] != network.input_size:
         raise BitlineError(f"the data has {calibration.shape[1]} values a vector, {path} takes {network.input_size}")
+    if bits:
+        return slice_network(network, geometry, calibration, BIT_NET * geometry.significance)
     return compile_network(network, geometry, calibration)

@@ -10,16 +10,18 @@ from host.errors import BitlineError
 from host.inputs import load_data, place
 from host.network import load_network
 from host.placement import Placement
+from host.slicing import SLICES
+from host.technologies import technology_named
 from rtl.params import geometry_hash, preset
 
-__all__ = ["compile_command", "show_placement", "summary"]
+__all__ = ["compile_command", "show_placement", "summary", "tell_bits"]
 
 _GUESSES = 256
 """Random vectors that stand for data where none was given."""
 
 
 def compile_command(network: str, data: str | None, geometry: str, output: Path | None, seed: int | None,
-                    screen: Screen) -> None:
+                    screen: Screen, technology: str = "pcm") -> None:
     """Compile, print, and write the placement."""
     try:
         chip = preset(geometry)
@@ -36,7 +38,8 @@ def compile_command(network: str, data: str | None, geometry: str, output: Path 
     target = Path(output or Path(network).with_suffix(".npz").name)
     if not target.resolve().parent.is_dir():
         raise BitlineError(f"{target} cannot be written: there is no directory {target.resolve().parent}")
-    placement = place(network, chip, calibration)
+    placement = place(network, chip, calibration, bits=technology_named(technology).pulse == "bits")
+    tell_bits(placement, screen)
     show_placement(placement, screen)
     try:
         placement.save(target)
@@ -44,6 +47,13 @@ def compile_command(network: str, data: str | None, geometry: str, output: Path 
         raise BitlineError(f"{target} cannot be written: {error.strerror}") from error
     screen.say(f"written to {target}")
     screen.result({**summary(placement), "output": str(target)})
+
+
+def tell_bits(placement: Placement, screen: Screen) -> None:
+    """Tell if cells hold bits, and what that stands for."""
+    if placement.bit:
+        screen.say(f"functional equivalent: bit-sliced, {SLICES} slices a weight as columns, inputs as bit planes, "
+                   "shift-and-add in the digital unit")
 
 
 def summary(placement: Placement) -> dict[str, Any]:

@@ -14,11 +14,12 @@ from host.device import Device
 from host.errors import BitlineError
 from host.honesty import assumed, marks, modelled, not_modelled
 from host.inputs import Data, load_data, place
+from host.placing import tell_bits
 from host.results import BitExact, age_name
 from host.technologies import technology_named
 from host.urls import parse_url
 from sim.tables import window_counts
-from sim.technology import CLOSED_LOOP, WAYS, Technology
+from sim.technology import CLOSED_LOOP, STATISTICAL, WAYS, Technology
 
 __all__ = ["RunPlan", "run_network", "verify_devices"]
 
@@ -51,7 +52,8 @@ class RunPlan:
         if self.programming not in WAYS:
             raise BitlineError(f"--programming {self.programming}: choose {' or '.join(WAYS)}")
         try:
-            found.check_way(self.programming)
+            if found.pulse != "bits":  # those are written once
+                found.check_way(self.programming)
             found.check_age(self.age)
         except ValueError as error:
             raise BitlineError(str(error)) from None
@@ -63,7 +65,8 @@ def run_network(plan: RunPlan, screen: Screen) -> dict[str, Any]:
     kind, data = plan.kind(), load_data(plan.data, images=plan.images)
     if plan.compensate not in KINDS:
         raise BitlineError(f"--compensate {plan.compensate}: choose {', '.join(KINDS)}")
-    placement = place(plan.network, parse_url(plan.device).geometry, data.calibration)
+    placement = place(plan.network, parse_url(plan.device).geometry, data.calibration, bits=kind.pulse == "bits")
+    tell_bits(placement, screen)
     if data.x.shape[1] != placement.layers[0].inputs:
         raise BitlineError(f"{data.name} has {data.x.shape[1]} values a vector, "
                            f"the network takes {placement.layers[0].inputs}")
@@ -85,7 +88,8 @@ def run_network(plan: RunPlan, screen: Screen) -> dict[str, Any]:
         with screen.stage("inference"):
             values = _infer(device, data, screen)
     converged, pulses = programmed.converged_fraction, programmed.pulses_mean
-    if plan.programming == CLOSED_LOOP:
+    way = STATISTICAL if kind.pulse == "bits" else plan.programming
+    if way == CLOSED_LOOP:
         screen.say(f"write-verify: {pulses:.2f} pulses a cell, {converged:.2%} of the cells converged, window "
                    f"{kind.number('window')} ({window_counts(kind, device.geometry)} counts of a sum of "
                    f"{kind.number('averages')})")
@@ -98,13 +102,13 @@ def run_network(plan: RunPlan, screen: Screen) -> dict[str, Any]:
         screen.say(_told(compensated))
     if values["accuracy"] is not None:
         screen.say(f"accuracy: {values['accuracy']:.2%}")
-    said = {"modelled": modelled(kind, device.geometry, plan.programming), "not_modelled": not_modelled(kind),
+    said = {"modelled": modelled(kind, device.geometry, way), "not_modelled": not_modelled(kind),
             "assumed": assumed(kind)}
     for title, lines in said.items():
         screen.say(f"{title.replace('_', ' ')}: {'; '.join(lines)}")
     for mark in marks(kind, plan.age):
         screen.say(mark)
-    return {"device": plan.device, "technology": plan.technology, "programming": plan.programming,
+    return {"device": plan.device, "technology": plan.technology, "programming": way,
             "age_seconds": plan.age, "compensate": plan.compensate, "compensation": compensated.as_dict(),
             "marks": marks(kind, plan.age), "write_verify": {"pulses_mean": pulses, "converged_fraction": converged},
             **values, **said}
@@ -140,7 +144,8 @@ def verify_devices(plan: RunPlan, against: str, screen: Screen) -> BitExact:
     if ours.geometry != theirs.geometry:
         raise BitlineError(f"{plan.device} has geometry {theirs.geometry.name}, "
                            f"{against} has {ours.geometry.name}: they cannot agree")
-    placement = place(plan.network, theirs.geometry, data.calibration)
+    placement = place(plan.network, theirs.geometry, data.calibration, bits=kind.pulse == "bits")
+    tell_bits(placement, screen)
     with screen.stage(f"opening {against} and {plan.device}"):
         reference = open_device(against, seed=plan.seed, progress=screen.tell)
         try:

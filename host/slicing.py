@@ -45,7 +45,7 @@ from rtl.params import (
     Post,
     Reduce,
 )
-from rtl.params.formats import AFFINE_SHIFT, GMAX_G16
+from rtl.params.formats import AFFINE_SHIFT, CODE_BITS, G16_BITS
 from sim.fixed import Ints
 
 __all__ = ["SLICES", "IntegerLayer", "integers", "slice_network"]
@@ -338,7 +338,7 @@ class _Build:
                 net_base=place.net_base, state_base=place.state_base, column_base=place.column_base,
                 route=self.wiring.partial[n, t, c], adc_gain=round((1 << ADC_SHIFT) / self.bit),
                 latency=TILE_PS + self.wiring.tile_latency(place.unit),
-                targets=padded.reshape(len(bits), -1) * GMAX_G16 * self.geometry.significance,
+                targets=padded.reshape(len(bits), -1) * (self.bit << G16_BITS - CODE_BITS),
                 scales=np.repeat(1 << (AFFINE_SHIFT + slices), columns)))
         return tuple(tiles)
 

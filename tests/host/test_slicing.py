@@ -4,16 +4,22 @@ import itertools
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from host.backend import ModelBackend
-from host.compiler import CompileError
+from host.bits import BIT_NET
+from host.cli import app
+from host.compiler import CompileError, compile_network
 from host.device import Device
+from host.errors import BitlineError
 from host.network import Dense, Network
 from host.placement import Placement
 from host.slicing import integers, slice_network
 from host.tiling import CapacityError
 from rtl.params import Geometry, preset
 from sim.presets import technology
+from tests.host.small import save_onnx
+from tests.host.small import vectors as small_vectors
 
 ROOMY = preset("demo").replace(name="roomy", digital_words=4096, instructions=256, programs=8)
 SHARED = Geometry(name="shared", engines=2, contexts=24, rows=24, columns=16, lanes=8, net_words=1024, cells=16384,
@@ -159,3 +165,62 @@ def test_a_vector_is_the_sum_of_its_planes():
     assert set(np.unique(sent)) == {-1, 0, 1}
     for copy in range(sent.shape[2]):
         np.testing.assert_array_equal((sent[:, :, copy] * 2**np.arange(7)[:, None]).sum(axis=1)[:, :30], activations)
+
+
+def mismatched(layer, x, seed):
+    """The same layer of MRAM bits in floating point: on 125 uS, off 125/3 uS, each with a spread of 7 %."""
+    rng = np.random.default_rng(seed)
+    bits = np.sign(layer.weights) * (np.abs(layer.weights) >> np.arange(7)[:, None, None] & 1)
+    plus, minus = (np.where(bits == sign, 125.0, 125 / 3) * (1 + 0.07 * rng.standard_normal(bits.shape))
+                   for sign in (1, -1))
+    planes = np.sign(x) * (np.abs(x) >> np.arange(7)[:, None, None] & 1)
+    counts = np.rint(np.einsum("pni,koi->pkno", planes, plus - minus) / (125 - 125 / 3))
+    total = np.einsum("pkno,p,k->no", counts, 2.0**np.arange(7), 2.0**np.arange(7)) + layer.biases
+    return np.floor(total * layer.multipliers / 2.0**layer.shift + 0.5)
+
+
+def test_mismatch_spreads_results_as_a_float_monte_carlo_does():
+    net, x = network((32, 8)), vectors(24, 32)
+    placement = slice_network(net, ROOMY, x, BIT_NET)
+    (layer,) = integers(net, x)
+    exact = plain(net, [layer], x)
+    chip = [run(placement, x, technology("mram"), seed=seed)[0] - exact for seed in range(12)]
+    judge = [mismatched(layer, placement.quantize(x).astype(np.int64), seed) - exact for seed in range(60)]
+    assert np.std(judge) > 10
+    assert np.std(chip) == pytest.approx(np.std(judge), rel=0.12)
+    assert abs(np.mean(chip)) < 0.2 * np.std(chip)
+
+
+def test_sram_without_mismatch_is_exact_for_all_its_finite_ratio():
+    net, x = network((30, 4, 4)), vectors(20, 30)
+    placement = slice_network(net, preset("small"), x, BIT_NET)
+    np.testing.assert_array_equal(run(placement, x, technology("sram"))[0], plain(net, integers(net, x), x))
+
+
+def test_bits_in_cells_of_weights_are_refused():
+    net, x = network((8, 4)), vectors(10, 8)
+    placement = compile_network(net, preset("small"), x)
+    with pytest.raises(BitlineError, match="'sram' holds bits, but the network was compiled for cells that hold weig"):
+        run(placement, x, technology("sram"))
+
+
+def test_commands_say_what_bits_are(tmp_path):
+    net, data, out = str(tmp_path / "net.onnx"), str(tmp_path / "data.npz"), str(tmp_path / "net.npz")
+    save_onnx(net)
+    np.savez(data, x=small_vectors())
+
+    def command(*words):
+        found = CliRunner().invoke(app, words)
+        return found.exit_code, found.output
+
+    code, said = command("compile", net, "--data", data, "--technology", "sram", "--output", out)
+    assert code == 0
+    assert "functional equivalent: bit-sliced, 7 slices a weight" in said
+    assert "planes" in said
+    assert Placement.load(out).bit == BIT_NET
+    code, said = command("run", net, "--data", data, "--technology", "mram", "--images", "5")
+    assert code == 0
+    assert "functional equivalent: bit-sliced" in said
+    code, said = command("compile", net, "--data", data, "--geometry", "tiny", "--technology", "sram")
+    assert code == 2
+    assert "the network needs" in said
