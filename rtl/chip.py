@@ -8,9 +8,10 @@ from rtl.bus import BusDecoder
 from rtl.core import Core
 from rtl.digital import DigitalUnit
 from rtl.link import Link
-from rtl.mesh import Mesh
+from rtl.mesh import Mesh, flit_layout
 from rtl.params import ROUTES, Geometry
 from rtl.port import Port
+from rtl.relay import Relay
 
 __all__ = ["Chip"]
 
@@ -43,7 +44,10 @@ class Chip(wiring.Component):
 
         for k, unit in enumerate(units):
             connect(m, unit.o, mesh.local_in[k])
-            connect(m, mesh.local_out[k], unit.i)
+            # A unit may find its `ready` late in the clock, and its router chooses the next flit by it.
+            m.submodules[f"relay{k}"] = relay = Relay(shape=flit_layout(geometry))
+            connect(m, mesh.local_out[k], relay.i)
+            connect(m, relay.o, unit.i)
 
         # The bus reaches every unit and, as their region ROUTES, the router of every node.
         m.submodules.hub = hub = BusDecoder(targets=len(units) + geometry.nodes)
