@@ -42,7 +42,7 @@ class Board:
         Memories of at least so many words, at least 16 bits wide and with one reader, go to block RAM, where LUTs are
         scarcer than it; 0: synthesis chooses.
     seed : int
-        Of place and route, tried first: one that is known to meet timing.
+        Of place and route, tried first: where one is known to meet timing, that one.
     router : str
         Of nextpnr, tried first.
     """
