@@ -96,8 +96,8 @@ def _not_met(found: Sequence[Comparison], arrays: dict[str, list[float]], pairs:
               f"{_words(d.quantity)} {d.emulated:.4g} ± {d.emulated_error:.2g} in place of {d.published:.4g} ± "
               f"{d.published_error:.2g}" for d in digits if not d.holds]
     return ["## Not met", "", *(lines or ["Everything below holds."]),
-            "- SRAM and MRAM: matrices of bits are exact and have the mismatch of their source "
-            "(tests/host/test_bits.py); the compiler does not slice networks yet.",
+            "- SRAM and MRAM are not in these tables: tests/host/test_bits.py and test_slicing.py hold exact integers "
+            "without errors, and the mismatch of their source.",
             "- RRAM and ECRAM presets of pulses: described (`bitline characterize`), not compared here.", ""]
 
 
