@@ -5,15 +5,15 @@ multipliers serve it, a slot each. Pulse, relaxation, drift exponent and 1/f noi
 spread (sigma) times a sample. Another random value of a device takes the slot that is free, not another hash.
 
     slot   hash              sample                   sum                           product
-    0      PULSE or STATIC   its first word           shifted + spread -> x     nu * log_time -> exponent
+    0      PULSE or STATIC   its first word           shifted + spread -> x         nu * log_time -> exponent
     1      FLICKER           STATIC's second word     mean + spread -> nu           x * 2**-exponent -> drifted
     2      VARIATION         FLICKER's first word     drifted + spread -> code      drifted * share -> spread
     3      -                 free                     state +- amplitude * unit     step * the device's size
 
 Each column is a pipeline of its own; what stands in a line need not meet in a clock.
 
-Cost on ECP5 (synth_ecp5): two 18 x 18 multipliers, four block RAMs, 800 registers, 700
-LUTs, and the hash.
+Cost on ECP5 (synth_ecp5, preset board-small): two 18 x 18 multipliers, five block RAMs, 1,141 registers, 705 LUTs,
+and the hash.
 """
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed, unsigned
