@@ -101,7 +101,7 @@ def _published(kind: Technology) -> None:
     if kind.programmed is None and not kind.steady:
         raise _AbsentError(f"{kind.name} has no spread of programmed devices")
     if kind.pulse == "bits":
-        raise _AbsentError(f"{kind.name} holds bits: weights are not sliced into bits yet")
+        raise _AbsentError(f"{kind.name} holds bits: there is no pulse response to draw")
 
 
 def _tile(kind: Technology, g: Floats, seed: int, way: str) -> Crossbar:

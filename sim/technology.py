@@ -197,18 +197,26 @@ class Technology:
         if way not in WAYS:
             raise ValueError(f"unknown programming {way!r}: choose {' or '.join(WAYS)}")
         if self.pulse == "bits":
-            raise ValueError(f"technology {self.name!r} holds bits: weights are not sliced into bits yet")
+            raise ValueError(f"technology {self.name!r} holds bits: compile the network with --technology {self.name}")
         if way == STATISTICAL:
             if not self.steady:
                 self.law("programmed")
+            return
+        try:
+            self._check_closed_loop()
+        except ValueError as error:
+            if self.steady or self.programmed is not None:
+                raise ValueError(f"{error}; choose programming {STATISTICAL}") from None
+            raise
+
+    def _check_closed_loop(self) -> None:
+        for name in ("window", "averages", "iterations", "step"):
+            self.number(name)
+        if self.pulse == "melt":
+            self.number("pulse_share")
         else:
-            for name in ("window", "averages", "iterations", "step"):
-                self.number(name)
-            if self.pulse == "melt":
-                self.number("pulse_share")
-            else:
-                for name in ("step_up", "step_down")[:1 + (self.pulse == "bipolar")]:
-                    self.law(name)
+            for name in ("step_up", "step_down")[:1 + (self.pulse == "bipolar")]:
+                self.law(name)
 
 
 def sigma_programmed(device: Technology, g: Any, age_seconds: float = 0.0) -> Floats:

@@ -208,7 +208,7 @@ PRESETS = _presets(
     Geometry(name="demo", state_bits=9),
     Geometry(name="tile512", engines=1, rows=512, columns=512, lanes=128, net_words=4096, cells=1 << 18,
              column_words=1024, mesh_columns=3),
-    Geometry(name="tile1024", engines=1, contexts=1, rows=1024, columns=1024, lanes=256, net_words=4096, cells=1 << 20,
+    Geometry(name="tile1024", engines=1, contexts=4, rows=1024, columns=1024, lanes=256, net_words=4096, cells=1 << 20,
              column_words=1024, mesh_columns=3),
 )
 """Named geometries. `demo` holds 784-128-10 and fits the ULX3S-85F; its states have 9 bits because 16 would not.

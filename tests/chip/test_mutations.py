@@ -37,7 +37,8 @@ def kind():
 
 
 def run(device, geometry):
-    found = observe(device, place(SIZES, 1, geometry), kind(), 2 * images(SIZES, 2, 40), ages=AGES, progress=silent)
+    found = observe(device, place(SIZES, 1, geometry), kind(), 2 * images(SIZES, 2, 40), how="closed-loop",
+                    ages=AGES, progress=silent)
     device.close()
     return found
 

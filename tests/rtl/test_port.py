@@ -55,7 +55,9 @@ def configured_model(window: int = 15) -> PortModel:
 
 
 def flits_of(messages: list[Message], vector: int) -> list[dict[str, int]]:
-    return [flit for m in messages
+    """The flits of a vector's messages in the order of the plan; the model's list has no order between routes."""
+    planned = [position for _, _, position in PLAN]
+    return [flit for m in sorted(messages, key=lambda m: planned.index(m.position))
             for flit in message(m.route, m.kind, int(m.events[vector]), int(m.times[vector]),
                                 m.elements[vector].tolist(), W, m.position)]
 
