@@ -1,7 +1,6 @@
 """A whole run over a line that spoils frames, to the gates and to their twin: the same end as over a good line."""
 
 import itertools
-import random
 
 import numpy as np
 import pytest
@@ -15,41 +14,10 @@ from sim.chip import Chip
 from sim.link import Endpoint
 from sim.presets import technology
 from tests.chip.machine import OwnedChip, images, linked, place, registers
-from tests.host.faults import FAULTS
+from tests.host.faults import FAULTS, NoisyLine, at_random
 
 TINY = preset("tiny")
 SIZES = (13, 8, 6)
-SHARE = 0.08
-"""Of frames spoiled."""
-
-
-class NoisyLine:
-    """A channel that spoils frames at random both ways, or as `choose` says by direction and number."""
-
-    def __init__(self, channel, choose):
-        self.channel, self.choose = channel, choose
-        self.counts = {"request": 0, "reply": 0}
-        self.spoiled = 0
-        self._parts = {"request": b"", "reply": b""}
-
-    def _spoil(self, direction, payload):
-        *frames, self._parts[direction] = (self._parts[direction] + payload).split(b"\0")
-        out = bytearray()
-        for frame in frames:
-            fault = self.choose(direction, self.counts[direction]) if frame else None
-            self.counts[direction] += bool(frame)
-            self.spoiled += fault is not None
-            out += fault(frame + b"\0") if fault else frame + b"\0"
-        return bytes(out)
-
-    def write(self, payload):
-        self.channel.write(self._spoil("request", payload))
-
-    def read(self, timeout):
-        return self._spoil("reply", self.channel.read(timeout))
-
-    def close(self):
-        self.channel.close()
 
 
 def twin():
@@ -59,11 +27,6 @@ def twin():
 def gates():
     # A row takes the chip some thousand clocks; a repeat sent too early would only cost simulated time.
     return OwnedChip(TINY, cycles=60_000, step=500)
-
-
-def at_random(seed):
-    rng = random.Random(seed)
-    return lambda _direction, _number: rng.choice(FAULTS) if rng.random() < SHARE else None
 
 
 def run(device):

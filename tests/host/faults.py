@@ -1,5 +1,6 @@
 """A channel that spoils chosen frames, in either direction."""
 
+import random
 from collections.abc import Callable
 
 from sim.link import Endpoint
@@ -69,3 +70,38 @@ class FaultyChannel:
 
     def close(self) -> None:
         pass
+
+
+class NoisyLine:
+    """A channel that spoils frames at random both ways, or as `choose` says by direction and number."""
+
+    def __init__(self, channel, choose):
+        self.channel, self.choose = channel, choose
+        self.counts = {"request": 0, "reply": 0}
+        self.spoiled = 0
+        self._parts = {"request": b"", "reply": b""}
+
+    def _spoil(self, direction, payload):
+        *frames, self._parts[direction] = (self._parts[direction] + payload).split(b"\0")
+        out = bytearray()
+        for frame in frames:
+            fault = self.choose(direction, self.counts[direction]) if frame else None
+            self.counts[direction] += bool(frame)
+            self.spoiled += fault is not None
+            out += fault(frame + b"\0") if fault else frame + b"\0"
+        return bytes(out)
+
+    def write(self, payload):
+        self.channel.write(self._spoil("request", payload))
+
+    def read(self, timeout):
+        return self._spoil("reply", self.channel.read(timeout))
+
+    def close(self):
+        self.channel.close()
+
+
+def at_random(seed):
+    """Choose for some frames of a hundred one of the faults."""
+    rng = random.Random(seed)
+    return lambda _direction, _number: rng.choice(FAULTS) if rng.random() < 0.08 else None

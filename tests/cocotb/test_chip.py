@@ -1,0 +1,12 @@
+"""A whole chip as a simulator sees it: program, infer, age, with back-pressure and a line that spoils."""
+
+import pytest
+
+from rtl.chip import Chip
+from rtl.params import preset
+from tests.cocotb.harness import run_bench
+
+
+@pytest.mark.cocotb
+def test_a_whole_chip(tmp_path):
+    run_bench(Chip(geometry=preset("tiny")), "tests.cocotb.bench_chip", tests=11, where=tmp_path)
