@@ -75,7 +75,7 @@ def pass_layout(geometry: Geometry) -> data.StructLayout:
 
 
 class Loader(wiring.Component):
-    """Choose vectors in turn, load their folds, announce them, and keep each context's target time.
+    """Choose vectors, the oldest first, load their folds, announce them, and keep each context's target time.
 
     Parameters
     ----------
@@ -169,6 +169,7 @@ class Loader(wiring.Component):
         returned, taken = self.finished, Signal()
         m.d.sync += tickets.eq(tickets + returned - taken)
 
+        oldest = self._oldest(m)
         done_time = self._times(m, context, header, record)
         flits = Signal(flits_bits(g), reset_less=True)
         ticks, verify_range = request.drive.ticks, Signal()
@@ -219,7 +220,7 @@ class Loader(wiring.Component):
                         m.next = "Look up"
                     with m.Elif(self.ready.any() & ~self.hold):
                         m.d.comb += [self.chosen.eq(1), taken.eq(1)]
-                        m.d.sync += [verify.eq(0), context.eq(self._in_turn(m, context))]
+                        m.d.sync += [verify.eq(0), context.eq(oldest)]
                         m.next = "Look up"
 
             with m.State("Look up"):
@@ -293,16 +294,22 @@ class Loader(wiring.Component):
         self._load(m, loading, ticket, verify, request, record, word, group, left, first_fold, last_fold)
         return m
 
-    def _in_turn(self, m, context):
-        """Return the next ready context after `context`, cyclically."""
-        g = self.geometry
-        chosen = Signal.like(context)
-        for k in reversed(range(g.contexts)):
-            with m.If(self.ready[k]):
+    def _oldest(self, m):
+        """Return the ready context that is chosen, and note it when an inference vector is.
+
+        Every context has its turn before one has the next: so a vector's last tile does not wait for the first tiles
+        of the vector behind it, and leaves as early as it can. Of those whose turn it is, the highest number is the
+        farthest in the network.
+        """
+        served, waiting = Signal(self.geometry.contexts), Signal(self.geometry.contexts)
+        chosen = Signal.like(self.context)
+        m.d.comb += waiting.eq(Mux((self.ready & ~served).any(), self.ready & ~served, self.ready))
+        for k in range(self.geometry.contexts):
+            with m.If(waiting[k]):
                 m.d.comb += chosen.eq(k)
-        for k in reversed(range(g.contexts)):
-            with m.If(self.ready[k] & (context < k)):
-                m.d.comb += chosen.eq(k)
+        with m.If(self.chosen):
+            # Nobody was left whose turn it was: the turns begin again.
+            m.d.sync += served.eq(Mux((self.ready & ~served).any(), served, 0) | 1 << chosen)
         return chosen
 
     def _times(self, m, context, header, record):
