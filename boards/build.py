@@ -352,8 +352,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--limit", type=float, default=LIMIT_S, metavar="SECONDS", help="longest run of a tool")
     parser.add_argument("--directory")
     parser.add_argument("--json", metavar="FILE", help="write the report here too (- for standard output)")
-    parser.add_argument("options", nargs="*", help="further options of nextpnr, after --")
-    chosen = parser.parse_args(arguments)
+    parser.epilog = "What follows -- goes to nextpnr."
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    chosen, options = parser.parse_args(arguments[:end]), arguments[end + 1:]
     began = time.monotonic()
 
     def progress(text: str) -> None:
@@ -361,7 +363,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     try:
         report = build(chosen.board, seeds=chosen.seeds, directory=chosen.directory,
-                       clock_hz=chosen.clock * 1e6 if chosen.clock else None, options=chosen.options,
+                       clock_hz=chosen.clock * 1e6 if chosen.clock else None, options=options,
                        limit_s=chosen.limit, progress=progress)
     except (ToolError, ValueError) as error:
         print(error, file=sys.stderr)
