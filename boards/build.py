@@ -152,18 +152,20 @@ def build(name: str, *, seeds: Sequence[int] | None = None, directory: str | Pat
     stem = name.replace("-", "_")
 
     progress("elaborating")
+    sites: Mapping[str, str] = {}
     if chip is None:
         from rtl.chip import Chip
 
         chip = Chip(geometry=target.geometry)
         geometry = target.geometry.name
+        sites = target.floorplan()
     else:
         geometry = type(chip).__name__
     top = Ulx3sTop(chip=chip, clock_hz=clock_hz or target.clock_hz, baud=target.baud)
     platform = write_design(target, top, place, stem)
 
     progress("synthesis")
-    synthesise(place, stem, target, limit_s)
+    synthesise(place, stem, target, limit_s, sites)
     block_ram = by_component(place / f"{stem}.ram.txt")
     multipliers = by_component(place / f"{stem}.mult.txt")
 
@@ -230,15 +232,16 @@ def write_design(target: Board, top: Any, place: Path, stem: str) -> Any:
     return platform
 
 
-def synthesise(place: Path, stem: str, target: Board | None = None, limit_s: float = LIMIT_S) -> None:
-    """Map the design to the primitives of the family, and list those that are scarce, by name."""
+def synthesise(place: Path, stem: str, target: Board | None = None, limit_s: float = LIMIT_S,
+               sites: Mapping[str, str] | None = None) -> None:
+    """Map the design to the primitives of the family, give cells their sites, and list what is scarce, by name."""
     styles = []
     if target and target.lut_ram_words:
         styles.append(f'setattr -set ram_style "distributed" t:$mem_v2 r:SIZE<={target.lut_ram_words} %i '
                       "r:WR_PORTS>0 %i")
     if target and target.block_ram_words:
         styles.append(f'setattr -set ram_style "block" t:$mem_v2 r:SIZE>={target.block_ram_words} %i r:WIDTH>=16 %i '
-                      "r:RD_PORTS=1 %i r:RD_CLK_ENABLE=1'1 %i")
+                      "r:WR_PORTS<=1 %i r:RD_PORTS<=2 %i r:RD_CLK_ENABLE=1'1 r:RD_CLK_ENABLE=2'b11 %u %i")
     log = place / f"{stem}.yosys.log"
     log.unlink(missing_ok=True)
     run_yosys([
@@ -246,11 +249,20 @@ def synthesise(place: Path, stem: str, target: Board | None = None, limit_s: flo
         f"synth_ecp5 -top {stem} -run begin:map_ram",
         *styles,
         f"synth_ecp5 -top {stem} -run map_ram:",
+        *fix_sites(sites or {}),
         f"tee -q -o {stem}.ram.txt select -list t:DP16KD t:PDPW16KD",
         f"tee -q -o {stem}.mult.txt select -list t:MULT18X18D",
         f"tee -q -o {stem}.stat.txt stat",
         f"write_json {stem}.json",
     ], log=log, what="synthesis", cwd=place.resolve(), limit_s=limit_s)
+
+
+def fix_sites(sites: Mapping[str, str]) -> list[str]:
+    """Return Yosys commands that give each cell its site, and fail if one does not exist."""
+    if not sites:
+        return []
+    return [f"select -assert-count {len(sites)} {' '.join(f'c:{cell}' for cell in sites)}",
+            *(f'setattr -set BEL "{site}" c:{cell}' for cell, site in sites.items())]
 
 
 def route(platform: Any, place: Path, stem: str, seed: int, router: str = ROUTERS[0], options: Sequence[str] = (),

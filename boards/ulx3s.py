@@ -12,6 +12,7 @@ from amaranth.lib.cdc import FFSynchronizer
 from amaranth.lib.wiring import In, Out, connect
 
 from boards.ecp5 import ClockGate, Ecp5Cells, Pll
+from boards.floorplan import ECP5_85F, Sites, floorplan
 from rtl.params import Geometry, preset
 from rtl.uart import UartReceiver, UartTransmitter
 
@@ -39,12 +40,14 @@ class Board:
     lut_ram_words : int
         Memories of at most so many words go to LUTs, where block RAM is scarcer than they; 0: synthesis chooses.
     block_ram_words : int
-        Memories of at least so many words, at least 16 bits wide and with one reader, go to block RAM, where LUTs are
-        scarcer than it; 0: synthesis chooses.
+        Memories of at least so many words, at least 16 bits wide and read from registers, go to block RAM, where LUTs
+        are scarcer than it; 0: synthesis chooses.
     seed : int
         Of place and route, tried first: where one is known to meet timing, that one.
     router : str
         Of nextpnr, tried first.
+    sites : Sites, optional
+        Of the device, where the engines need a floorplan (`boards/floorplan.py`).
     """
 
     name: str
@@ -56,6 +59,7 @@ class Board:
     block_ram_words: int = 0
     seed: int = 1
     router: str = "router1"
+    sites: Sites | None = None
 
     def make_platform(self) -> Any:
         """Return a new platform with the family's own cells: it can build one design only."""
@@ -63,12 +67,16 @@ class Board:
 
         return type(self.platform, (Ecp5Cells, getattr(amaranth_boards.ulx3s, self.platform)), {})()
 
+    def floorplan(self) -> dict[str, str]:
+        """Return the site of each cell, by its name in `Ulx3sTop`, that is not left to the placer."""
+        return floorplan(self.geometry, self.sites, chip="serial.chip") if self.sites else {}
+
 
 BOARDS = {
     entry.name: entry
     for entry in (
         Board(name="ulx3s-85f", platform="ULX3S_85F_Platform", geometry=preset("demo"), clock_hz=50e6,
-              lut_ram_words=64, router="router2"),
+              lut_ram_words=64, router="router2", sites=ECP5_85F),
         Board(name="ulx3s-45f", platform="ULX3S_45F_Platform", geometry=preset("board-small"), clock_hz=50e6),
         Board(name="ulx3s-12f", platform="ULX3S_12F_Platform", geometry=preset("board-small"), clock_hz=50e6,
               block_ram_words=16),

@@ -44,10 +44,15 @@ class StateMemory(wiring.Component):
             "w_en": In(1), "w_address": In(ceil_log2(depth)), "w_state": In(bits),
         })
 
+    @staticmethod
+    def banks_of(depth: int) -> int:
+        """Return the block memories side by side."""
+        return -(-depth // (1 << _BANK_BITS))
+
     @property
     def banks(self) -> int:
         """Block memories side by side."""
-        return -(-self.depth // (1 << _BANK_BITS))
+        return self.banks_of(self.depth)
 
     @property
     def latency(self) -> int:
