@@ -207,7 +207,7 @@ def test(run, extra):
         return
     run.command("units", *pytest("-m", "not slow and not cocotb and not hardware", "tests"))
     run.command("cocotb", *pytest("-m", "cocotb and not slow and not hardware", "tests/cocotb"))
-    run.command("board build", "-m", "boards.build", "ulx3s-45f")
+    run.command("board build", "-m", "boards.build", "ulx3s-12f")
 
 
 def test_long(run, extra):
@@ -215,7 +215,7 @@ def test_long(run, extra):
     run.command("lint", "-m", "ruff", "check", ".")
     run.command("types", "-m", "mypy")
     run.command("all tests", *pytest("-m", "not hardware", "tests", *extra))
-    for board in ("ulx3s-45f", "ulx3s-85f"):
+    for board in ("ulx3s-12f", "ulx3s-45f", "ulx3s-85f"):
         run.command(f"build {board}", "-m", "boards.build", board)
 
 

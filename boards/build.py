@@ -241,7 +241,7 @@ def synthesise(place: Path, stem: str, target: Board | None = None, limit_s: flo
                       "r:WR_PORTS>0 %i")
     if target and target.block_ram_words:
         styles.append(f'setattr -set ram_style "block" t:$mem_v2 r:SIZE>={target.block_ram_words} %i r:WIDTH>=16 %i '
-                      "r:WR_PORTS<=1 %i r:RD_PORTS<=2 %i r:RD_CLK_ENABLE=1'1 r:RD_CLK_ENABLE=2'b11 %u %i")
+                      "r:RD_PORTS=1 %i r:RD_CLK_ENABLE=1'1 %i")
     log = place / f"{stem}.yosys.log"
     log.unlink(missing_ok=True)
     run_yosys([

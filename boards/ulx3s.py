@@ -40,8 +40,8 @@ class Board:
     lut_ram_words : int
         Memories of at most so many words go to LUTs, where block RAM is scarcer than they; 0: synthesis chooses.
     block_ram_words : int
-        Memories of at least so many words, at least 16 bits wide and read from registers, go to block RAM, where LUTs
-        are scarcer than it; 0: synthesis chooses.
+        Memories of at least so many words, at least 16 bits wide and with one reader, go to block RAM, where LUTs are
+        scarcer than it; 0: synthesis chooses.
     seed : int
         Of place and route, tried first: where one is known to meet timing, that one.
     router : str
