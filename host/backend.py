@@ -54,10 +54,11 @@ assert _VECTOR_HEAD.size == VECTOR_BYTES
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Job:
-    """A context to write-verify to `targets` (rows, columns), g16."""
+    """`rows` of a context to PROGRAM to `targets` (len(rows), columns)."""
 
     unit: int
     context: int
+    rows: Ints
     targets: Ints
 
 
@@ -103,7 +104,7 @@ class Backend(Protocol):
         """Write words from `offset` on."""
 
     def program(self, jobs: Sequence[Job], report: Report) -> list[Ints]:
-        """Write-verify all rows of contexts of different engines; return the OUTCOMES (rows, columns) of each."""
+        """PROGRAM rows of contexts of different engines; return the OUTCOMES (rows, columns) of each."""
 
     def probe(self, jobs: Sequence[Probe]) -> list[Ints]:
         """Probe contexts of different engines; return each one's sums of codes (len(rows), columns)."""
@@ -143,7 +144,7 @@ class ModelBackend:
         outcomes = []
         for job in jobs:
             core = self.chip.cores[job.unit - 1]
-            outcomes.append(core.program_rows(job.context, np.arange(len(job.targets)), job.targets))
+            outcomes.append(core.program_rows(job.context, job.rows, job.targets))
             report(len(job.targets))
         return outcomes
 
@@ -265,7 +266,7 @@ class LinkBackend:
     def _start_row(self, job: Job, row: int) -> list[Any]:
         return [
             *self._write(job.unit, EngineRegion.TARGETS, 0, job.targets[row]),
-            *self._write(job.unit, EngineRegion.REGISTERS, _CONTEXT + 1, [row]),
+            *self._write(job.unit, EngineRegion.REGISTERS, _CONTEXT + 1, [int(job.rows[row])]),
             *self._write(job.unit, EngineRegion.REGISTERS, 0, [EngineOperation.PROGRAM]),
         ]
 

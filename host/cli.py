@@ -35,8 +35,9 @@ GeometryOption = Annotated[str, typer.Option("--geometry", help="A named geometr
 DeviceOption = Annotated[str, typer.Option("--device", metavar="URL",
                                            help="model:, sim:, serial:PATH or tcp:HOST:PORT.")]
 TechnologyOption = Annotated[str, typer.Option("--technology", help="Kind of memory device, or a .toml file.")]
-ProgrammingOption = Annotated[str, typer.Option("--programming", help="closed-loop (write-verify in the chip) or "
-                                                                      "statistical.")]
+ProgrammingOption = Annotated[str, typer.Option("--programming", help="closed-loop (write-verify in the chip), "
+                                                                      "statistical, or gradient (descent from here, "
+                                                                      "on products of whole arrays).")]
 ExtrapolateOption = Annotated[bool, typer.Option("--extrapolate", help="Allow ages outside a technology's data.")]
 WithoutOption = Annotated[list[str] | None, typer.Option(
     "--without", metavar="EFFECT", help="Switch an effect off: programming, window, verify-noise, relaxation, drift, "
@@ -155,8 +156,8 @@ def verify(
     screen = Screen(json)
     plan = RunPlan(network=network, data=data, device=device, technology=technology, programming=programming,
                    age=parse_age(age), images=images, seed=seed, extrapolate=extrapolate)
-    found = verify_devices(plan, against, screen)
-    screen.result(found.as_dict())
+    found, marks = verify_devices(plan, against, screen)
+    screen.result(found.as_dict() | {"marks": marks})
     return 1 if found.differing else 0
 
 

@@ -22,13 +22,15 @@ from rtl.params.formats import (
     G16_BITS,
     NOISE_ROOT_FRACTION,
 )
+from sim.array import NOISE_MAX
 from sim.fixed import Ints
 from sim.tables import column_noise, noise_gain, probe_settings
 from sim.technology import Technology
 from sim.tile import walsh
 
 __all__ = ["BALANCED", "IDLE", "KINDS", "PROBES", "Affine", "Calibration", "Compensation", "Cost", "Gains", "Plan",
-           "Probing", "Statistics", "affine", "balanced", "gains", "idle", "plan", "statistics_gains"]
+           "Probing", "Statistics", "affine", "balanced", "dense_noise", "gains", "idle", "plan", "statistics_gains",
+           "walsh_probing"]
 
 Floats = NDArray[np.float64]
 
@@ -99,16 +101,31 @@ def plan(probes: str, tile: Tile, device: Technology, geometry: Geometry) -> Pla
         probing, weights = Probing(np.arange(tile.rows)), np.sign(nets)
         charge = np.full(tile.columns, settings["verify_noise"] * ACTIVATION_MAX / (1 << NOISE_ROOT_FRACTION))
     else:
-        patterns = np.arange(min(PATTERNS, 1 << (tile.rows - 1).bit_length()))
-        weights = walsh(patterns, tile.rows) @ nets
-        ticks = _ticks(weights, gain, geometry)
-        probing = Probing(patterns, ticks, dense=True)
-        roots = column_noise(device, geometry, tile.targets)
-        if roots is None:
-            roots = np.sqrt(noise_gain(device, geometry, tile.rows) * np.abs(nets).sum(axis=0))
-        charge = roots / (1 << NOISE_ROOT_FRACTION) * ticks * np.sqrt(tile.rows)
+        probing = walsh_probing(tile, gain, geometry, most=PATTERNS)
+        weights = walsh(probing.rows, tile.rows) @ nets
+        roots = dense_noise(tile, device, geometry)
+        charge = roots / (1 << NOISE_ROOT_FRACTION) * probing.ticks * np.sqrt(tile.rows)
     variance = (charge * gain) ** 2 + 1 / 12
     return Plan(probing, weights, np.sqrt(settings["averages"] * variance * (weights**2).sum(axis=0)))
+
+
+def walsh_probing(tile: Tile, gain: float, geometry: Geometry, *, most: int = 1024) -> Probing:
+    """Return dense probes in the verify range, as many as tell all rows apart, or `most`, and as long as targets allow.
+
+    gain : codes a charge unit
+    """
+    patterns = np.arange(min(most, 1 << (tile.rows - 1).bit_length()))
+    expected = walsh(patterns, tile.rows) @ tile.targets / (1 << (G16_BITS - CODE_BITS))
+    return Probing(patterns, _ticks(expected, gain, geometry), dense=True)
+
+
+def dense_noise(tile: Tile, device: Technology, geometry: Geometry) -> Floats:
+    """Return the noise constants (columns,) of a tile whose devices are at their targets."""
+    roots = column_noise(device, geometry, tile.targets)
+    if roots is not None:
+        return roots.astype(np.float64)
+    size = np.abs(tile.targets / (1 << (G16_BITS - CODE_BITS))).sum(axis=0)
+    return np.minimum(np.sqrt(noise_gain(device, geometry, tile.rows) * size), NOISE_MAX)
 
 
 def idle(tile: Tile) -> Probing:

@@ -12,11 +12,12 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from host import compensation
+from host import compensation, gradient
 from host.backend import Backend, Job, Landing, Probe, Report
 from host.bits import written_at_once
 from host.compensation import Affine, Calibration, Compensation, Cost, Gains, Plan, Probing, Statistics
 from host.errors import BitlineError
+from host.gradient import Descent
 from host.placement import Placement, Tile
 from host.results import Outcome
 from rtl.params import ADC_SHIFT, DigitalRegion, EngineOperation, EngineRegion, PortRegion, Table
@@ -32,7 +33,7 @@ from rtl.params.registers import (
 from sim.fixed import Ints
 from sim.pulses import wear_begins
 from sim.tables import age_settings, column_noise, noise_gain, probe_settings, tables, verify_settings
-from sim.technology import CLOSED_LOOP, STATISTICAL, Technology
+from sim.technology import CLOSED_LOOP, GRADIENT, STATISTICAL, Technology
 
 __all__ = ["Device", "ProgramResult"]
 
@@ -66,6 +67,8 @@ class ProgramResult:
         How often a pair of one-way devices, or an overshot device, was RESET and begun anew; at most 15 are told.
     outcomes : the same
         An `Outcome` each.
+    conversions : int
+        ADC conversions that programming took.
     """
 
     def __init__(self) -> None:
@@ -75,6 +78,7 @@ class ProgramResult:
         self.sums: list[Ints] = []
         self.pulses: list[Ints] = []
         self.converged: list[NDArray[np.bool_]] = []
+        self.conversions = 0
 
     def add(self, targets: Ints, outcomes: Ints, *, worn: NDArray[np.bool_]) -> None:
         """Take the OUTCOMES words of one tile; `worn` tells where devices may be, if they do not respond."""
@@ -261,8 +265,9 @@ class Device:
 
         Parameters
         ----------
-        how : `closed-loop`, by write-verify in the chip, or `statistical`, the published distribution in one step; a
-            technology of bits is written once, whatever it says
+        how : `closed-loop`, by write-verify in the chip; `statistical`, the published distribution in one step; or
+            `gradient`, by gradient descent on products of the whole array, never reading a cell; a technology of bits
+            is written once, whatever it says
 
         Raises
         ------
@@ -293,11 +298,9 @@ class Device:
         self.gains = [1.0] * len(placement.tiles)
         self.reference, self.statistics = [], []
         result = ProgramResult()
-        report = progress("write-verify", sum(len(tile.targets) for tile in placement.tiles))
-        outcomes: dict[int, Ints] = {}
-        for tiles in self._side_by_side():
-            found = self.backend.program([Job(tile.unit, tile.context, tile.targets) for tile in tiles], report)
-            outcomes |= {tile.number: words for tile, words in zip(tiles, found, strict=True)}
+        before = self._conversions()
+        outcomes = self._descend(settings, progress) if how == GRADIENT else self._program_rows(progress)
+        result.conversions = self._conversions() - before
         for tile in placement.tiles:
             # Pulses are counted to 255 a row: a cell that took more counts as so many.
             total = self._pulses.get(tile.number, np.zeros_like(tile.targets)) + (outcomes[tile.number] >> 8 & 0xFF)
@@ -308,6 +311,68 @@ class Device:
         self.plans = [compensation.plan(self.probes, tile, technology, self.geometry) for tile in placement.tiles]
         self.reference = self._weighted_sums(progress)
         return result
+
+    def _program_rows(self, progress: Progress) -> dict[int, Ints]:
+        """PROGRAM every row to its targets; return the OUTCOMES (rows, columns) of each tile by number."""
+        report = progress("write-verify", sum(len(tile.targets) for tile in self._placed().tiles))
+        outcomes: dict[int, Ints] = {}
+        for tiles in self._side_by_side():
+            jobs = [Job(tile.unit, tile.context, np.arange(tile.rows), tile.targets) for tile in tiles]
+            outcomes |= {tile.number: words for tile, words in
+                         zip(tiles, self.backend.program(jobs, report), strict=True)}
+        return outcomes
+
+    def _descend(self, settings: dict[str, int], progress: Progress) -> dict[int, Ints]:
+        """Program by gradient descent; return what write-verify would have told, as `_program_rows` does."""
+        technology, tiles = self._programmed(), self._placed().tiles
+        descents = [Descent(tile, technology, self.geometry) for tile in tiles]
+        for unit in self._engines():
+            self._set(unit, **gradient.START)
+        self._program_rows(progress)
+        for tile in tiles:
+            noise = compensation.dense_noise(tile, technology, self.geometry) * technology.verify_noise
+            self._write_noise(tile, np.rint(noise).astype(np.int64))
+        for unit in self._engines():
+            self._set(unit, direct=1)
+        steps, phases = descents[0].steps, descents[0].phases  # those of the technology
+        report = progress("gradient descent", steps * phases)
+        for step in range(steps * phases):
+            self._learn(descents, step, settings)
+            if step == steps:
+                for one in descents:
+                    one.turn()
+            if not self._pulse_rows(descents, step):
+                break
+            report(1)
+        else:
+            self._learn(descents, steps * phases, settings)
+        for unit in self._engines():
+            self._set(unit, direct=0, **{name: settings[name] for name in gradient.START})
+        return {tile.number: one.outcomes() for tile, one in zip(tiles, descents, strict=True)}
+
+    def _learn(self, descents: list[Descent], step: int, settings: dict[str, int]) -> None:
+        """Read all arrays, and without a row driven, for one step."""
+        registers = self._reading() | {"verify_noise": settings["verify_noise"]} | gradient.reading(step)
+        idles = [compensation.idle(tile) for tile in self._placed().tiles]
+        nothing = self._probe(idles, registers, lambda _done: None)
+        sums = self._probe([one.probing for one in descents], registers, lambda _done: None)
+        for one, codes, empty, idle in zip(descents, sums, nothing, idles, strict=True):
+            one.learn(codes, empty[0] / idle.count)
+
+    def _pulse_rows(self, descents: list[Descent], step: int) -> bool:
+        """Give the pulses of one step; return whether there were any."""
+        words = {tile.number: one.pulse() for tile, one in zip(self._placed().tiles, descents, strict=True)}
+        for unit in self._engines():
+            self._set(unit, iterations=gradient.coordinate(step))
+        for tiles in self._side_by_side():
+            jobs = []
+            for tile in tiles:
+                rows = np.flatnonzero(words[tile.number].any(axis=1))
+                if len(rows):
+                    jobs.append(Job(tile.unit, tile.context, rows, words[tile.number][rows]))
+            if jobs:
+                self.backend.program(jobs, lambda _done: None)
+        return any(one.any() for one in words.values())
 
     def age(self, seconds: float, *, progress: Progress = _silent) -> None:
         """Set the time since programming, in seconds; 0 is fresh (the technology's t0).
@@ -342,7 +407,11 @@ class Device:
     def _write_column_noise(self, tile: Tile, technology: Technology) -> None:
         """Write the noise constants of a tile where AGE cannot make them of the nets."""
         noise = column_noise(technology, self.geometry, tile.targets)
-        for column, value in enumerate([] if noise is None else noise.tolist()):
+        if noise is not None:
+            self._write_noise(tile, noise)
+
+    def _write_noise(self, tile: Tile, noise: Ints) -> None:
+        for column, value in enumerate(noise.tolist()):
             self.backend.write(tile.unit, EngineRegion.COLUMNS,
                                (tile.column_base + column) * COLUMN_STRIDE + _NOISE, [value])
 
@@ -558,16 +627,16 @@ class Device:
 
     def _meter(self) -> Callable[[], Cost]:
         """Return what tells the cost since now."""
-        def conversions() -> int:
-            return sum(value for name, value in self.counters().items() if name.endswith("conversions"))
-
-        before, cycles, time = conversions(), self.backend.cycles(), self._target_time
+        before, cycles, time = self._conversions(), self.backend.cycles(), self._target_time
 
         def cost() -> Cost:
             now = self.backend.cycles()
-            return Cost(conversions=conversions() - before, target_time_ps=self._target_time - time,
+            return Cost(conversions=self._conversions() - before, target_time_ps=self._target_time - time,
                         board_cycles=None if cycles is None or now is None else now - cycles)
         return cost
+
+    def _conversions(self) -> int:
+        return sum(value for name, value in self.counters().items() if name.endswith("conversions"))
 
     def _side_by_side(self) -> Iterator[list[Tile]]:
         """Yield all tiles in groups of different engines, which work at the same time."""

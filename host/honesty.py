@@ -2,7 +2,7 @@
 
 from rtl.params import Geometry
 from sim.law import TRUST, Ageing, Law, Number
-from sim.technology import CLOSED_LOOP, Technology
+from sim.technology import CLOSED_LOOP, GRADIENT, Technology
 
 __all__ = ["assumed", "marks", "modelled", "not_modelled"]
 
@@ -38,6 +38,9 @@ def modelled(technology: Technology, geometry: Geometry, way: str = CLOSED_LOOP)
         programming = (f"write-verify through the array's own read path, window {technology.number('window')}, "
                        f"{technology.number('averages')} a verify, at most {technology.number('iterations')}; "
                        "relaxation after it fills up to the published spread")
+    elif way == GRADIENT:
+        programming = (f"gradient descent on products of the whole array, window {technology.number('window')}, "
+                       f"at most {technology.number('iterations')} steps a phase; relaxation as after write-verify")
     return [
         *effects,
         programming,

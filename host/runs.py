@@ -50,7 +50,7 @@ class RunPlan:
         found = technology_named(self.technology, extrapolate=self.extrapolate, illustrative=self.illustrative,
                                  without=self.without)
         if self.programming not in WAYS:
-            raise BitlineError(f"--programming {self.programming}: choose {' or '.join(WAYS)}")
+            raise BitlineError(f"--programming {self.programming}: choose from {', '.join(WAYS)}")
         try:
             if found.pulse != "bits":  # those are written once
                 found.check_way(self.programming)
@@ -89,8 +89,9 @@ def run_network(plan: RunPlan, screen: Screen) -> dict[str, Any]:
             values = _infer(device, data, screen)
     converged, pulses = programmed.converged_fraction, programmed.pulses_mean
     way = STATISTICAL if kind.pulse == "bits" else plan.programming
-    if way == CLOSED_LOOP:
-        screen.say(f"write-verify: {pulses:.2f} pulses a cell, {converged:.2%} of the cells converged, window "
+    if way != STATISTICAL:
+        name = "write-verify" if way == CLOSED_LOOP else "gradient descent"
+        screen.say(f"{name}: {pulses:.2f} pulses a cell, {converged:.2%} of the cells converged, window "
                    f"{kind.number('window')} ({window_counts(kind, device.geometry)} counts of a sum of "
                    f"{kind.number('averages')})")
     else:
@@ -110,7 +111,8 @@ def run_network(plan: RunPlan, screen: Screen) -> dict[str, Any]:
         screen.say(mark)
     return {"device": plan.device, "technology": plan.technology, "programming": way,
             "age_seconds": plan.age, "compensate": plan.compensate, "compensation": compensated.as_dict(),
-            "marks": marks(kind, plan.age), "write_verify": {"pulses_mean": pulses, "converged_fraction": converged},
+            "marks": marks(kind, plan.age), "write_verify": {"pulses_mean": pulses, "converged_fraction": converged,
+                                                          "conversions": programmed.conversions},
             **values, **said}
 
 
@@ -137,8 +139,8 @@ def _infer(device: Device, data: Data, screen: Screen) -> dict[str, Any]:
     }
 
 
-def verify_devices(plan: RunPlan, against: str, screen: Screen) -> BitExact:
-    """Do the same on two devices and count the integers that differ; print and return them."""
+def verify_devices(plan: RunPlan, against: str, screen: Screen) -> tuple[BitExact, list[str]]:
+    """Do the same on two devices and count the integers that differ; print and return them, and the marks they bear."""
     kind, data = plan.kind(), load_data(plan.data, images=plan.images)
     ours, theirs = parse_url(against), parse_url(plan.device)
     if ours.geometry != theirs.geometry:
@@ -159,4 +161,7 @@ def verify_devices(plan: RunPlan, against: str, screen: Screen) -> BitExact:
     screen.table(["integers", "compared", "differing"],
                  [(name, f"{compared:,}", f"{differing:,}") for name, (compared, differing) in found.parts.items()])
     screen.say(f"differing integers: {found.differing}")
-    return found
+    said = marks(kind, plan.age)
+    for mark in said:
+        screen.say(mark)
+    return found, said

@@ -21,7 +21,7 @@ class ColumnNoise(wiring.Component):
 
     Members
     -------
-    gain : In(20)
+    gain : In(22)
         Steady.
     valid, last, net : In
         The next net of a column. Columns must end at least `clocks` apart.

@@ -20,7 +20,7 @@ from rtl.delay import Delay
 from rtl.device import SLOTS
 from rtl.fixed import round_shift, saturate
 from rtl.params import ACTIVATION_MAX, EngineRegion, Geometry, PulseKind, Purpose
-from rtl.params.formats import EPOCH_SHIFT, G16_BITS
+from rtl.params.formats import DIRECT_DOWN, DIRECT_MINOR, EPOCH_SHIFT, G16_BITS
 from rtl.params.registers import register as described
 from rtl.pipeline import register
 from rtl.read import ReadSignature
@@ -32,6 +32,8 @@ _MAGNITUDE_BITS = _TARGET_BITS - 1
 _FACTOR_BITS = 16
 _MAX_AVERAGES = 16
 _MAX_PULSES = 255
+_ONE = 15
+"""Fraction bits of `main_scale`, the factor of a first pulse."""
 _STILL_BITS, _REFRESH_BITS = 3, 4
 _PARTNER_BITS = described("engine", EngineRegion.REGISTERS, "refresh_limit").bits
 _DRAIN = 10 + SLOTS
@@ -53,6 +55,8 @@ class _Pass(enum.Enum, shape=3):
     """First pulse of the second phase."""
     TOTAL = 5
     """Add the sum of a probe to the totals."""
+    DIRECT = 6
+    """One pulse, as the target says."""
 
 
 _plan_layout = data.StructLayout({
@@ -66,10 +70,10 @@ _tally_layout = data.StructLayout({
 })
 _judged_layout = data.StructLayout({
     "plan": _plan_layout, "tally": _tally_layout, "pulsed": 1, "side": 1, "gradual": 1, "reset": 1, "over": 1,
-    "grow": 1, "work": 1,
+    "grow": 1, "work": 1, "minor": 1,
 })
 """Plan and tally as they will be, but for what the multiplier brings; the pulse: whether there is one, to which side of
-the pair, of which sort; whether its amplitude adds to the one before; whether the phase still works on the column."""
+which pair, of which sort; whether its amplitude adds to the one before; whether the phase still works on the column."""
 
 
 class TargetAccess(data.StructLayout):
@@ -189,7 +193,7 @@ class WriteVerify(wiring.Component):
                     self._row.eq(settings.row), self._first_row.eq(1), left.eq(settings.row_count), group.eq(0),
                 ]
                 with m.If(self.start):
-                    m.d.sync += self._pass.eq(_Pass.EXPECT)
+                    m.d.sync += self._pass.eq(Mux(settings.direct, _Pass.DIRECT, _Pass.EXPECT))
                     m.next = "Row"
                     with m.If(~self.probing):
                         m.next = "Walk"
@@ -236,6 +240,8 @@ class WriteVerify(wiring.Component):
                     with m.If((self._pass == _Pass.RESET) & ~self._gradual):
                         m.d.sync += self._pass.eq(_Pass.FIRST)
                         m.next = "Walk"
+                    with m.If(self._pass == _Pass.DIRECT):
+                        m.next = "Idle"
             with m.State("Judge"):
                 m.d.sync += self._iteration.eq(self._iteration + 1)
                 m.next = "Request"
@@ -326,9 +332,11 @@ class WriteVerify(wiring.Component):
         # clock 2: what is multiplied, and what becomes of the column
         error_size = Mux(error < 0, -error, error)
         judged, over = self._judge(m, plan_2, tally_2, error < 0, error_size, magnitude, target_negative, change)
-        of_target = (kind == _Pass.EXPECT) | (kind == _Pass.FIRST)
+        direct = kind == _Pass.DIRECT
+        of_target = (kind == _Pass.EXPECT) | (kind == _Pass.FIRST) | direct
         limit = (1 << _MAGNITUDE_BITS) - 1
-        a = register(m, saturate(Mux(of_target, magnitude, error_size), 0, limit), "a_3")
+        wanted = Mux(direct, magnitude[:G16_BITS], magnitude)
+        a = register(m, saturate(Mux(of_target, wanted, error_size), 0, limit), "a_3")
         b = register(m, self._factor(m), "b_3")
         negate = Signal(name="negate_3", reset_less=True)
         m.d.sync += negate.eq(Mux(of_target, target_negative & (kind == _Pass.EXPECT), over))
@@ -341,11 +349,11 @@ class WriteVerify(wiring.Component):
         # An expected sum is a rounded magnitude with a sign: a negative tie is rounded away from 0 too.
         expected = (product + (1 << 15) - register(m, negate, "negate_6")) >> 16
         rounded = register(m, Mux(kind == _Pass.EXPECT, expected,
-                                  Mux(kind == _Pass.FIRST, round_shift(product, 15), round_shift(product, 8))),
+                                  Mux(of_target, round_shift(product, _ONE), round_shift(product, 8))),
                            "rounded_7")
         m.submodules.judged = ring = Delay(shape=_judged_layout, clocks=4)
         m.d.comb += ring.i.eq(judged)
-        free = self._gradual & (kind != _Pass.EXPECT)  # of the error's size
+        free = self._gradual & (kind != _Pass.EXPECT) & ~direct  # of the error's size
         added = Mux(free, Mux(ring.o.grow, settings.increment, settings.first_amplitude), rounded)
         total = register(m, Mux(ring.o.grow, ring.o.plan.amplitude, 0) + added, "total_8")
         judged_8 = Signal(_judged_layout, name="judged_8", reset_less=True)
@@ -371,6 +379,8 @@ class WriteVerify(wiring.Component):
                 m.d.comb += after.pulsed.eq(after.work & (self._iteration != settings.iterations))
             with m.Case(_Pass.SECOND):
                 m.d.comb += after.pulsed.eq(after.work)
+            with m.Case(_Pass.DIRECT):
+                m.d.comb += after.pulsed.eq(magnitude[:G16_BITS] != 0)
 
         still = Mux(Mux(change < 0, -change, change) > settings.window, 0, plan.still + ~plan.still.all())
         with m.If(decide & at_work & ~tally.converged):
@@ -406,6 +416,7 @@ class WriteVerify(wiring.Component):
                 m.d.comb += after.plan.partner.eq(partner + 1)
             with m.If(after.pulsed & after.reset & ~draining & ~tally.refreshes.all()):
                 m.d.comb += after.tally.refreshes.eq(tally.refreshes + 1)
+            m.d.comb += after.minor.eq(self._second)
         with m.Else():
             m.d.comb += [after.side.eq(plan.negative), after.reset.eq(0), after.grow.eq(0)]
         with m.If(second):
@@ -417,6 +428,12 @@ class WriteVerify(wiring.Component):
             ]
         with m.If(after.pulsed & (tally.pulses != _MAX_PULSES)):
             m.d.comb += after.tally.pulses.eq(tally.pulses + 1)
+        with m.If(kind == _Pass.DIRECT):
+            m.d.comb += [
+                after.side.eq(target_negative), after.over.eq(magnitude[DIRECT_DOWN]),
+                after.minor.eq(magnitude[DIRECT_MINOR]), after.gradual.eq(self._gradual), after.work.eq(0),
+                after.tally.eq(0), after.tally.pulses.eq(magnitude[:G16_BITS] != 0),
+            ]
         judged = Signal(_judged_layout, name="judged_3", reset_less=True)
         m.d.sync += judged.eq(after)
         return judged, over
@@ -430,6 +447,8 @@ class WriteVerify(wiring.Component):
                 m.d.comb += factor.eq(settings.counts_per_g)
             with m.Case(_Pass.FIRST):
                 m.d.comb += factor.eq(settings.main_scale)
+            with m.Case(_Pass.DIRECT):
+                m.d.comb += factor.eq(1 << _ONE)
             with m.Default():
                 minor = self._second if self.geometry.pairs == 2 else 0
                 m.d.comb += factor.eq(Mux(minor, settings.minor_step, settings.main_step))
@@ -461,12 +480,13 @@ class WriteVerify(wiring.Component):
     def _send(self, m, valid, column, judged, amplitude):
         """Register the pulse of a column, or a RESET of all its devices."""
         lanes = self.geometry.program_lanes
-        device = Cat(judged.side, self._second)[:bits_for(self.geometry.devices - 1)]
+        device = Cat(judged.side, judged.minor)[:bits_for(self.geometry.devices - 1)]
+        iteration = Mux(self._pass == _Pass.DIRECT, self.settings.iterations, (self._iteration + 1)[:8])
         request = Signal.like(self.pulse, name="request")
         m.d.comb += [
             request.first.eq(column == 0), request.advance.eq(1), request.gradual.eq(judged.gradual),
             request.down.eq(judged.over & self._bipolar), request.amplitude.eq(Mux(judged.reset, 0, amplitude)),
-            request.iteration.eq(self._coordinate((self._iteration + 1)[:8])),
+            request.iteration.eq(self._coordinate(iteration)),
         ]
         with m.Switch(device):
             for k in range(self.geometry.devices):

@@ -16,9 +16,9 @@ from rtl.params import Geometry, PulseKind, Table
 from rtl.params.formats import AMPLITUDE_FRACTION, G16_BITS, G16_MAX, GMAX_G16, VARIATION_FRACTION
 from sim.fixed import Ints
 from sim.law import Floats
-from sim.technology import CLOSED_LOOP, Technology
+from sim.technology import STATISTICAL, Technology
 
-__all__ = ["ENTRIES", "check_pulses", "pulse_kind", "pulse_settings", "pulse_tables",
+__all__ = ["ENTRIES", "check_pulses", "nominal_move", "pulse_kind", "pulse_settings", "pulse_tables", "train",
            "wear_begins"]
 
 ENTRIES = 256
@@ -33,7 +33,7 @@ _KINDS = {"melt": PulseKind.MELT, "one-way": PulseKind.ONE_WAY, "bipolar": Pulse
 
 def pulse_kind(device: Technology, way: str) -> PulseKind:
     """Return the kind of pulses; what is statistical is written in one melt pulse, whatever the device."""
-    return _KINDS[device.pulse] if way == CLOSED_LOOP else PulseKind.MELT
+    return PulseKind.MELT if way == STATISTICAL else _KINDS[device.pulse]
 
 
 def pulse_tables(device: Technology, geometry: Geometry, way: str, g: Floats) -> dict[Table, Ints]:
@@ -47,7 +47,7 @@ def pulse_tables(device: Technology, geometry: Geometry, way: str, g: Floats) ->
     if pulse_kind(device, way) != PulseKind.MELT:
         up, down = _steps(device, g)
         spread = 0.0 if device.cycle_spread is None or not device.programming else device.cycle_spread.one
-        sigma = spread * math.sqrt(_train(device)) / _train(device) * ((up + down) / 2 if down.any() else up)
+        sigma = spread * math.sqrt(train(device)) / train(device) * ((up + down) / 2 if down.any() else up)
         sigma[0] = 0.0 if device.programmed is None else float(device.programmed(0.0)) / device.range
         found |= {Table.STEP_UP: up * GMAX_G16, Table.STEP_DOWN: down * GMAX_G16, Table.PULSE_SIGMA: sigma * GMAX_G16}
     return {table: np.clip(np.rint(values), 0, _WORD_MAX).astype(np.int64) for table, values in found.items()}
@@ -65,7 +65,7 @@ def pulse_settings(device: Technology, geometry: Geometry, way: str) -> dict[str
     kind = pulse_kind(device, way)
     settings = {"pulse_kind": int(kind), "amplitude_limit": G16_MAX, "first_amplitude": 0, "increment": 0, "restart": 0,
                 "refresh_limit": 0, "absorb": 0, "minor_only": 0, "common_variation": 1, "stuck_rate": 0,
-                "stuck_value": 0, "wear_rate": 0}
+                "stuck_value": 0, "wear_rate": 0, "direct": 0}
     if device.stuck:
         rate, value = device.number("stuck_rate").one, device.number("stuck_value").one
         settings |= {"stuck_rate": min(round(rate * 2**32), 2**32 - 1),
@@ -73,7 +73,7 @@ def pulse_settings(device: Technology, geometry: Geometry, way: str) -> dict[str
     if device.wear:
         settings["wear_rate"] = min(round(_endurance(device, geometry)[1] * 2**32), 2**32 - 1)
     if kind != PulseKind.MELT:
-        unit = _unit(device)
+        unit = nominal_move(device)
         one = 1 << AMPLITUDE_FRACTION
         spreads = [0.0 if number is None else number.one for number in (device.asymmetry_spread, device.device_spread)]
         settings |= {
@@ -101,29 +101,29 @@ def check_pulses(device: Technology, geometry: Geometry, way: str) -> None:
                              "cannot wear in it")
     if pulse_kind(device, way) == PulseKind.MELT:
         return
-    states = _unit(device) * GMAX_G16 / (1 << G16_BITS - geometry.state_bits)
+    states = nominal_move(device) * GMAX_G16 / (1 << G16_BITS - geometry.state_bits)
     if states < 1:
-        raise ValueError(f"technology {device.name!r} moves by {states:.2g} states with {_train(device)} pulses: "
+        raise ValueError(f"technology {device.name!r} moves by {states:.2g} states with {train(device)} pulses: "
                          f"geometry {geometry.name!r} cannot hold it in {geometry.state_bits} state_bits")
 
 
 def _steps(device: Technology, g: Floats) -> tuple[Floats, Floats]:
     """Return gain and loss of g by a pulse of amplitude 1; 0 where a technology has no such pulse."""
     asymmetry = 0.0 if device.asymmetry is None else device.asymmetry.one
-    train = _train(device)
+    pulses = train(device)
     up = device.law("step_up")(g) * (1 + asymmetry)
     down = device.law("step_down")(g) * (1 - asymmetry) if device.pulse == "bipolar" else np.zeros_like(up)
-    return np.maximum(up, 0) * train, np.maximum(down, 0) * train
+    return np.maximum(up, 0) * pulses, np.maximum(down, 0) * pulses
 
 
-def _train(device: Technology) -> int:
+def train(device: Technology) -> int:
     """Return the nominal pulses that amplitude 1 stands for."""
     return min(max(round(_FINE / max(_nominal(device), 1e-9)), 1), _TRAIN_MAX)
 
 
-def _unit(device: Technology) -> float:
-    """Return the median step of amplitude 1."""
-    return _nominal(device) * _train(device)
+def nominal_move(device: Technology) -> float:
+    """Return the median step of amplitude 1, as g."""
+    return _nominal(device) * train(device)
 
 
 def _nominal(device: Technology) -> float:

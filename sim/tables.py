@@ -101,7 +101,7 @@ def _sigma_landed(device: Technology, g: Floats, way: str, geometry: Geometry) -
     """Return the spread of a single pulse."""
     if pulse_kind(device, way) != PulseKind.MELT:
         return np.zeros_like(g)
-    if way == CLOSED_LOOP:
+    if way != STATISTICAL:
         return sigma_pulse(device, g)
     return np.zeros_like(g) if _static(way, geometry) else sigma_programmed(device, g)
 
@@ -181,11 +181,20 @@ def _loop(device: Technology, geometry: Geometry) -> Loop:
 
 
 def log_time(device: Technology, age_seconds: float) -> int:
-    """Return log2((t + t0) / t0), 12 fraction bits; t0 is a second where there is none."""
+    """Return log2((t + t0) / t0), 12 fraction bits; t0 is a second where there is none.
+
+    Raises
+    ------
+    ValueError
+        If the age is none, outside the data, or does not fit its register.
+    """
     device.check_age(age_seconds)
     t0 = 1.0 if device.t0 is None else device.t0.one
     value = round(math.log2((age_seconds + t0) / t0) * (1 << LOG_TIME_FRACTION))
-    return min(value, (1 << LOG_TIME_BITS) - 1)
+    if value >> LOG_TIME_BITS:
+        raise ValueError(f"age {age_seconds:g} s is too large: a chip knows ages up to "
+                         f"{1 << LOG_TIME_BITS - LOG_TIME_FRACTION} doublings of t0 = {t0:g} s")
+    return value
 
 
 def age_settings(device: Technology, age_seconds: float) -> dict[str, int]:
@@ -235,7 +244,7 @@ def verify_settings(device: Technology, geometry: Geometry, way: str = CLOSED_LO
     verify; of two pairs, one pulse a pair, the minor one after a read without noise.
     """
     counts_per_g = _counts_per_g16(device, geometry, way)
-    step = device.number("step").one if way == CLOSED_LOOP else 1.0
+    step = 1.0 if way == STATISTICAL else device.number("step").one
     correction = step / counts_per_g * (1 << 8)
     common = {
         "verify_gain": _verify_gain(geometry),
@@ -278,7 +287,7 @@ def window_counts(device: Technology, geometry: Geometry) -> int:
 
 
 def _averages(device: Technology, way: str) -> int:
-    return int(device.number("averages").one) if way == CLOSED_LOOP else _STATISTICAL_AVERAGES
+    return _STATISTICAL_AVERAGES if way == STATISTICAL else int(device.number("averages").one)
 
 
 def _verify_gain(geometry: Geometry) -> int:

@@ -14,19 +14,20 @@ import numpy as np
 
 from sim.law import Ageing, Floats, Law, Number
 
-__all__ = ["CLOSED_LOOP", "EFFECTS", "PULSES", "STATISTICAL", "WAYS", "Technology", "drift_mean", "drift_spread",
-           "mean_shift", "reset_edge", "sigma_flicker", "sigma_programmed", "sigma_pulse", "sigma_read"]
+__all__ = ["CLOSED_LOOP", "EFFECTS", "GRADIENT", "PULSES", "STATISTICAL", "WAYS", "Technology", "drift_mean",
+           "drift_spread", "mean_shift", "reset_edge", "sigma_flicker", "sigma_programmed", "sigma_pulse", "sigma_read"]
 
 PULSES = ("melt", "one-way", "bipolar", "bits")
 """What a pulse does: makes a new state (melt), only adds (one-way; back by RESET only), moves both ways, sets a bit."""
 
-CLOSED_LOOP, STATISTICAL = "closed-loop", "statistical"
+CLOSED_LOOP, STATISTICAL, GRADIENT = "closed-loop", "statistical", "gradient"
 _WORDS = {"activation_energy": "temperature law", "programmed": "spread of programmed devices", "flicker": "1/f noise",
           "step_up": "pulse response"}
 """Quantities that are not called by their field's name."""
 
-WAYS = (CLOSED_LOOP, STATISTICAL)
-"""Programming: by write-verify in the chip, or the published distribution in one step."""
+WAYS = (CLOSED_LOOP, STATISTICAL, GRADIENT)
+"""Programming: by write-verify in the chip, the published distribution in one step, or by gradient descent from the
+host, which reads whole arrays. What pulses and relaxation are is the same in the first and the last."""
 
 
 EFFECTS = {"programming": "programming", "window": "window_error", "verify-noise": "verify_noise",
@@ -195,13 +196,16 @@ class Technology:
     def check_way(self, way: str) -> None:
         """Raise ValueError if a device of this kind cannot be programmed in a way."""
         if way not in WAYS:
-            raise ValueError(f"unknown programming {way!r}: choose {' or '.join(WAYS)}")
+            raise ValueError(f"unknown programming {way!r}: choose from {', '.join(WAYS)}")
         if self.pulse == "bits":
             raise ValueError(f"technology {self.name!r} holds bits: compile the network with --technology {self.name}")
         if way == STATISTICAL:
             if not self.steady:
                 self.law("programmed")
             return
+        if way == GRADIENT and self.pulse == "one-way":
+            raise ValueError(f"technology {self.name!r} steps one way only: gradient descent would fill both devices "
+                             f"of a cell; choose programming {CLOSED_LOOP}")
         try:
             self._check_closed_loop()
         except ValueError as error:

@@ -12,6 +12,8 @@ device:
 - one-way: up, on the side that the error calls for. A pulse of the partner counts, and when there were `refresh_limit`
   of them the pair is RESET, the partner first, the other with the next pulse. With `restart` an overshoot is no matter
   for the partner: the device itself is RESET. Both start over, and are counted as refreshes.
+
+With `direct` PROGRAM is one pulse a column, as the host says in TARGETS: no RESET, no verify.
 """
 
 import dataclasses
@@ -21,7 +23,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtl.params import Geometry, PulseKind, Purpose
-from rtl.params.formats import EPOCH_SHIFT, ITERATION_SHIFT, iteration_coordinate
+from rtl.params.formats import (
+    DIRECT_DOWN,
+    DIRECT_MINOR,
+    EPOCH_SHIFT,
+    G16_BITS,
+    ITERATION_SHIFT,
+    iteration_coordinate,
+)
 from sim.array import Pulses
 from sim.fixed import Ints, round_shift
 from sim.tile import VERIFY, Drive
@@ -92,8 +101,22 @@ class WriteVerify:
         self.geometry = geometry
 
     def program(self, settings: Words, rows: Ints, targets: Ints, pulse: Pulse, read: Read) -> Tally:
-        """Program `rows` to net `targets` (len(rows), columns), g16, signed."""
+        """Program `rows` to net `targets` (len(rows), columns), g16, signed; or pulse them, as `direct` targets say."""
+        if settings["direct"]:
+            return self._direct(settings, rows, targets, pulse)
         return _Loop(self.geometry, settings, rows, targets, pulse, read).run()
+
+    def _direct(self, settings: Words, rows: Ints, targets: Ints, pulse: Pulse) -> Tally:
+        magnitude = np.minimum(np.abs(targets), ERROR_MAX)
+        amplitude = np.minimum(magnitude & (1 << G16_BITS) - 1, settings["amplitude_limit"])
+        pulsed = (magnitude & (1 << G16_BITS) - 1) != 0
+        device = (targets < 0) + (2 * (magnitude >> DIRECT_MINOR & 1) if self.geometry.pairs == 2 else 0)
+        gradual = np.full(targets.shape, settings["pulse_kind"] != PulseKind.MELT)
+        down = (magnitude >> DIRECT_DOWN & 1).astype(bool) & bool(settings["pulse_kind"] & PulseKind.BIPOLAR)
+        mask = pulsed[..., None] & (device[..., None] == np.arange(self.geometry.devices))
+        pulse(rows, Pulses(mask, amplitude, gradual, down), iteration_coordinate(settings["iterations"], 0))
+        none = np.zeros(targets.shape, np.int64)
+        return Tally(none, pulsed.astype(np.int64), none.astype(bool), none.astype(bool), none)
 
     def probe(self, settings: Words, rows: Ints, read: Read) -> Ints:
         """Return the sums of codes (len(rows), columns) of rows read at the present age, driven as registers say."""

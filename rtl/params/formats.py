@@ -125,6 +125,9 @@ ITERATION_BITS = 9
 AMPLITUDE_FRACTION = 12
 """Fraction bits of the amplitude of a gradual pulse: 1 is the nominal one."""
 
+DIRECT_DOWN, DIRECT_MINOR = 16, 17
+"""Bits of |target| of a `direct` pulse above its amplitude: it takes away; it is for the minor pair."""
+
 VARIATION_FRACTION = 14
 """Fraction bits of what a device's steps are multiplied by."""
 

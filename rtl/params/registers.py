@@ -133,7 +133,7 @@ _ENGINE_REGISTERS = (
     ("epoch", 8, "rw", "programming epoch, a coordinate of the hash"),
     ("age", 20, "rw", "age as a coordinate of the hash: log2((t + t0) / t0) with 12 fraction bits, modulo 2**20"),
     ("log_time", 18, "rw", "log2((t + t0) / t0), 12 fraction bits"),
-    ("noise_gain", 20, "rw", "K: a column's noise constant is isqrt(sum of |net| * K) after AGE; 0 is noiseless"),
+    ("noise_gain", 22, "rw", "K: a column's noise constant is isqrt(sum of |net| * K) after AGE; 0 is noiseless"),
     ("verify_noise", 16, "rw", "noise constant of verify reads, 12 fraction bits"),
     ("verify_gain", 20, "rw", "ADC gain of the verify range, 2**-24 codes per charge unit"),
     ("verify_offset", 32, "rw", "ADC offset of the verify range, 2**-24 codes, signed"),
@@ -160,6 +160,9 @@ _ENGINE_REGISTERS = (
     ("stuck_rate", 32, "rw", "share of stuck devices, 32 fraction bits"),
     ("stuck_value", 16, "rw", "where they are stuck, g16"),
     ("wear_rate", 32, "rw", "probability that a pulse wears a device by one, 32 fraction bits"),
+    ("direct", 1, "rw", "PROGRAM gives each column one pulse without RESET or verify, as TARGETS says: |target| is "
+     "amplitude (16) | takes away (1) << 16 | minor pair (1) << 17, its sign the side; amplitude 0 is no pulse; "
+     "`iterations` is then the coordinate of the pulses"),
 )
 
 _CONTEXT_FIELDS = (

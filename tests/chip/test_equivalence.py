@@ -104,6 +104,17 @@ def test_gradual_devices(geometry, name, other):
         check(device, reference, place(SEVERAL_TILES, 9, geometry), kind, images(SEVERAL_TILES, 10, 5), ages=(1e5,))
 
 
+@pytest.mark.parametrize(("geometry", "name"), [(TINY, "pcm"), (PAIRS, "pcm"), (TINY, "ecram"), (PAIRS, "rram-om")],
+                         ids=lambda value: getattr(value, "name", value))
+@pytest.mark.parametrize("other", [registers, verilated], ids=["registers", "verilated"])
+def test_gradient_descent(geometry, name, other):
+    """The host's pulses follow from what the arrays tell it: one code that differs would change all that follow."""
+    kind = technology(name).replace(extrapolate=True)
+    with other(geometry) as device, model(geometry, seed=5, chip=6) as reference:
+        check(device, reference, place(SEVERAL_TILES, 7, geometry), kind, images(SEVERAL_TILES, 8, 3), how="gradient",
+              ages=(1e4,))
+
+
 @pytest.mark.parametrize("geometry", [TINY, PAIRS, SMALL], ids=lambda geometry: geometry.name)
 def test_the_models_two_ways(geometry):
     """Rows at once and vectors in batches, or register by register through the protocol."""

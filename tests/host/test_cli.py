@@ -138,7 +138,7 @@ def test_technologies_are_listed_with_sources():
 @pytest.mark.parametrize(("options", "words"), [
     (("--technology", "rram-wan2022"), "choose programming statistical"),
     (("--technology", "rram-wan2022", "--programming", "statistical", "--age", "1h"), "not at 3600 s: --extrapolate"),
-    (("--programming", "by-hand"), "--programming by-hand: choose closed-loop or statistical"),
+    (("--programming", "by-hand"), "--programming by-hand: choose from closed-loop, statistical, gradient"),
     (("--technology", "none.toml"), "none.toml does not exist"),
     (("--without", "gravity"), "unknown effect 'gravity': choose from programming, window"),
 ])
@@ -146,6 +146,23 @@ def test_technologies_that_do_not_fit(files, options, words):
     ran = bitline("run", files / "net.onnx", "--data", files / "data.npz", "--device", "model:small", *options)
     assert ran.exit_code == 2
     assert words in ran.stderr
+
+
+def test_an_extrapolated_comparison_says_so(files):
+    ran = bitline("verify", files / "net.onnx", "--data", files / "data.npz", "--device", "model:small", "--against",
+                  "model:small", "--technology", "rram-wan2022", "--programming", "statistical", "--age", "1h",
+                  "--extrapolate", "--json", "-")
+    assert ran.exit_code == 0
+    assert "EXTRAPOLATED: rram-wan2022 at 3600 s lies outside its data" in ran.stderr
+    assert json.loads(ran.stdout)["marks"] == ["EXTRAPOLATED: rram-wan2022 at 3600 s lies outside its data"]
+
+
+def test_gradient_descent_on_the_command_line(files):
+    ran = bitline("run", files / "net.onnx", "--data", files / "data.npz", "--device", "model:small", "--programming",
+                  "gradient")
+    assert ran.exit_code == 0
+    assert "gradient descent: " in ran.stdout
+    assert "gradient descent on products of the whole array" in ran.stdout
 
 
 def test_an_extrapolated_run_says_so(files):

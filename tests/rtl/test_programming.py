@@ -52,7 +52,7 @@ def random_setup(rng, geometry):
     settings = {
         "seed": int(rng.integers(1 << 32)), "chip": int(rng.integers(256)), "epoch": int(rng.integers(256)),
         "age": int(rng.integers(1 << 20)), "log_time": int(rng.integers(100_000)),
-        "noise_gain": int(rng.integers(1 << 20)), "verify_noise": int(rng.integers(30_000)), "verify_gain": gain,
+        "noise_gain": int(rng.integers(1 << 22)), "verify_noise": int(rng.integers(30_000)), "verify_gain": gain,
         "verify_offset": int(rng.integers(-1 << 22, 1 << 22)), "averages": averages,
         "window": int(rng.integers(1, 12)), "iterations": int(rng.integers(0, 9)),
         "counts_per_g": round(counts * 65536), "main_step": min(65535, round(128 / counts / geometry.significance)),
@@ -80,6 +80,7 @@ def random_pulses(rng, geometry):
         "restart": int(rng.integers(2)), "refresh_limit": int(rng.integers(4)), "absorb": int(rng.integers(2)),
         "minor_only": int(rng.integers(2)) * int(rng.integers(1 << 16)), "common_variation": int(rng.integers(2)),
         "stuck_rate": int(rng.integers(2)) << 29, "stuck_value": int(rng.integers(1 << 16)), "wear_rate": 1 << 31,
+        "direct": 0,
     }
 
 
@@ -255,6 +256,13 @@ def random_targets(rng, geometry):
     return targets.astype(int)
 
 
+def random_pulse_words(rng, geometry):
+    """TARGETS of direct pulses: any word of 19 bits, some without a pulse."""
+    words = rng.integers(-TARGET_LIMIT, TARGET_LIMIT + 1, geometry.columns)
+    words[rng.integers(geometry.columns, size=2)] = rng.integers(4, size=2) << 16
+    return words
+
+
 @pytest.mark.parametrize(("name", "case", "kind", "changes"), [
     ("tiny", 0, PulseKind.ONE_WAY, {}),
     ("tiny", 3, PulseKind.BIPOLAR, {"program_lanes": 2, "state_bits": 11, "wear_bits": 3}),
@@ -269,6 +277,7 @@ def test_operations_equal_model(name, case, kind, changes):
     geometry = preset(name).replace(**changes)
     settings, records, tables = random_setup(rng, geometry)
     settings |= {"pulse_kind": int(kind), "stuck_rate": 1 << 29}
+    verifies = settings["iterations"]
     bench, model = make(geometry, settings, records)
 
     async def script(bench, ctx):
@@ -278,6 +287,11 @@ def test_operations_equal_model(name, case, kind, changes):
             for row in rng.permutation(record["rows"])[:2]:
                 await program_both(bench, ctx, model, row, random_targets(rng, geometry))
             await compare(bench, ctx, model, contexts=range(context + 1))
+            for iterations in (2, 200):
+                await bench.set(ctx, direct=1, iterations=iterations)
+                await program_both(bench, ctx, model, row, random_pulse_words(rng, geometry))
+            await compare(bench, ctx, model, contexts=range(context + 1))
+            await bench.set(ctx, direct=0, iterations=verifies)
             await bench.operate(ctx, EngineOperation.AGE)
             model.write(EngineRegion.REGISTERS, 0, EngineOperation.AGE)
             count = int(rng.integers(0, record["rows"] + 1))

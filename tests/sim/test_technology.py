@@ -162,7 +162,13 @@ def test_noise_gain_gives_the_published_read_noise():
     constant = np.sqrt(SIDE * 100 * gain) / 4096
     sigma = constant * np.sqrt(SIDE) * 127 / (200 * 127)
     assert sigma == pytest.approx(0.0175 * np.sqrt(SIDE * 0.5), rel=1e-3)
-    assert noise_gain(technology("pcm"), GEOMETRY, 1) < 1 << 20
+
+
+@pytest.mark.parametrize("significance", [1, 2, 3, 4])
+def test_the_smallest_tile_of_two_pairs_has_its_read_noise(significance):
+    geometry = preset("pairs").replace(significance=significance)
+    wanted = (0.0175 * 4096)**2 * 200 * significance
+    assert noise_gain(technology("pcm"), geometry, 1) == pytest.approx(wanted, rel=1e-3)
 
 
 @pytest.mark.parametrize("name", ["tiny", "pairs", "demo"])
@@ -188,6 +194,9 @@ def test_log_time_and_age():
     assert age_settings(device, 60) == {"log_time": 8192, "age": 8192}
     with pytest.raises(ValueError, match="age must be 0 or more seconds, not -1"):
         log_time(device, -1)
+    assert log_time(device, 3e20) < 1 << 18
+    with pytest.raises(ValueError, match=r"age 4e\+20 s is too large.*64 doublings of t0 = 20 s"):
+        log_time(device, 4e20)
     with pytest.raises(ValueError, match="not nan"):
         tables(device, float("nan"))
 
@@ -260,7 +269,7 @@ def test_ages_outside_the_data(name, age, words):
     ("rram-wan2022", "closed-loop", "has no window: no source tells it"),
     ("ecram", "statistical", "technology 'ecram' has no spread of programmed devices: no source tells it"),
     ("sram", "statistical", "technology 'sram' holds bits"),
-    ("pcm", "by hand", "unknown programming 'by hand': choose closed-loop or statistical"),
+    ("pcm", "by hand", "unknown programming 'by hand': choose from closed-loop, statistical, gradient"),
 ])
 def test_ways_that_a_technology_does_not_know(name, way, words):
     with pytest.raises(ValueError, match=words):
