@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from host.device import Device, Progress
+from host.device import Device
+from host.placed import Progress
 from host.placement import Placement
 from host.results import BitExact
 from sim.technology import CLOSED_LOOP, Technology

@@ -6,7 +6,7 @@ is, up to a factor, the error of each weight, with the noise of all reads averag
 since their last pulse, leaves the window get a pulse of its sign and size. What is left then goes to the minor pair,
 or to the other device of gradual ones.
 
-Arithmetic only; `host/device.py` reads and pulses.
+Arithmetic only; `host/programming.py` reads and pulses.
 """
 
 import numpy as np

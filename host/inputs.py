@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from host.bits import BIT_NET
 from host.compiler import compile_network
 from host.data import mnist
 from host.errors import BitlineError
 from host.network import load_network
 from host.placement import Placement
-from host.slicing import slice_network
+from host.slicing import BIT_NET, slice_network
 from rtl.params import Geometry
 
 __all__ = ["Data", "load_data", "parse_age", "place"]

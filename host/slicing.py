@@ -3,7 +3,8 @@
 A weight is a sign and a magnitude of 7 bits. Bit k stands in slice k, a column of its own, on the device of its sign;
 the column's affine scale is 2**k. An input is sent as bit planes, one message each: plane p has pulses of one tick for
 bit p. The ADC counts cells that are on where the input is, one code each, and a tile has no more rows than it can
-count: nothing clips. The digital unit adds slices and planes up,
+count: nothing clips. The off conductance of both devices of a pair cancels; what is left of it is its mismatch. The
+digital unit adds slices and planes up,
 
     sum = bias + over planes p of 2**p (over tiles and slices of the codes that landed),
 
@@ -16,6 +17,7 @@ the multipliers, each in the order of the outputs' words.
 """
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
@@ -37,6 +39,7 @@ from rtl.params import (
     ACTIVATION_MAX,
     ADC_SHIFT,
     ELEMENT_BITS,
+    GMAX_CODE,
     Destination,
     Geometry,
     Instruction,
@@ -47,8 +50,9 @@ from rtl.params import (
 )
 from rtl.params.formats import AFFINE_SHIFT, CODE_BITS, G16_BITS
 from sim.fixed import Ints
+from sim.technology import Technology
 
-__all__ = ["SLICES", "IntegerLayer", "integers", "slice_network"]
+__all__ = ["BIT_NET", "SLICES", "IntegerLayer", "integers", "slice_network", "written_at_once"]
 
 SLICES = ACTIVATION_MAX.bit_length()
 """Bits of a magnitude: of a weight in slices, of an activation in planes."""
@@ -62,6 +66,24 @@ COUNT_MAX = 1023
 
 OPTIONS = 3
 """Cuts of a layer that are compared."""
+
+_LEVEL = 0.75
+"""Where a bit that is on stands in the range of a state: bits scatter above it."""
+
+BIT_NET = round(_LEVEL * GMAX_CODE)
+"""Net of a cell whose main device is on, that of an off one taken off."""
+
+
+def written_at_once(kind: Technology) -> Technology:
+    """Return a technology of bits with room above a bit that is on; a bit is written at once, which is a melt pulse."""
+    lowest = kind.gmax.one - kind.range
+    changes: dict[str, Any] = {"gmax": dataclasses.replace(kind.gmax, value=lowest + kind.range / _LEVEL)}
+    if kind.programmed is not None:
+        powers = tuple(c / _LEVEL**k for k, c in enumerate(kind.programmed.coefficients))
+        changes["programmed"] = dataclasses.replace(kind.programmed, coefficients=powers)
+    if kind.headroom is not None:
+        changes["headroom"] = dataclasses.replace(kind.headroom, value=kind.headroom.one * _LEVEL)
+    return kind.replace(pulse="melt", steady=True, **changes)
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)

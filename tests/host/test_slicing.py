@@ -7,14 +7,13 @@ import pytest
 from typer.testing import CliRunner
 
 from host.backend import ModelBackend
-from host.bits import BIT_NET
 from host.cli import app
 from host.compiler import CompileError, compile_network
 from host.device import Device
 from host.errors import BitlineError
 from host.network import Dense, Network
 from host.placement import Placement
-from host.slicing import integers, slice_network
+from host.slicing import BIT_NET, integers, slice_network
 from host.tiling import CapacityError
 from rtl.params import Geometry, preset
 from sim.presets import technology

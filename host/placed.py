@@ -1,0 +1,365 @@
+"""A network placed on a chip, and what goes in and out by registers: configuration, inference, probes, counters.
+
+Nothing here knows how devices are programmed or what undoes their drift: `host/programming.py` and `host/device.py` do.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from itertools import zip_longest
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from host import compensation
+from host.backend import Backend, Landing, Probe, Report
+from host.compensation import Affine, Cost, Probing
+from host.configuration import write_chip, write_record
+from host.errors import BitlineError
+from host.placement import Placement, Tile
+from rtl.params import ADC_SHIFT, EngineOperation, EngineRegion, PortRegion, Table
+from rtl.params.registers import COLUMN_STRIDE, fields, register
+from sim.fixed import Ints
+from sim.tables import probe_settings
+from sim.technology import Technology
+
+__all__ = ["PlacedChip", "Progress", "silent"]
+
+Floats = NDArray[np.float64]
+Progress = Callable[[str, int], Report]
+"""Called with a label and a total when long work begins; returns what is told of each step."""
+
+_NET_TICKS = 32  # pulse that reads nets: with it the gain of every range is a whole number
+_NOISE = register("engine", EngineRegion.COLUMNS, "noise").offset
+
+
+def silent(_label: str, _total: int) -> Report:
+    """Tell nobody."""
+    return lambda _done: None
+
+
+class PlacedChip:
+    """A chip behind a backend, a network on it, and the registers of both. A context manager.
+
+    Nothing is kept that the chip does not hold, but for the placement and the technology in use.
+    """
+
+    def __init__(self, backend: Backend, *, url: str = "", seed: int = 1, chip: int = 0) -> None:
+        self.backend = backend
+        self.geometry = backend.geometry
+        self.url = url
+        self.seed = seed
+        self.chip = chip
+        self.event = 0
+        """Index of the next vector."""
+        self.placement: Placement | None = None
+        self.technology: Technology | None = None
+        self.affine: list[Affine] = []
+        """Affine words of each tile, as the chip has them."""
+        self._converter_offset = 0.0
+        self._trims: list[int] = [0] * self.geometry.engines  # of the verify range, 2**-24 codes
+        self._offsets: list[Floats] = []  # of the inference range as calibrated, codes
+        self._target_time = 0  # of probes, ps
+        self._vectors = 0  # since the placement was written
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the device; its state stays in it."""
+        self.backend.close()
+
+    # --- configuration ----------------------------------------------------------------------------------------------
+
+    def configure(self, placement: Placement) -> None:
+        """Write routes, plan, programs, contexts and column constants of a placement.
+
+        Raises
+        ------
+        BitlineError
+            If the placement was made for another geometry; nothing is written then.
+        """
+        if placement.geometry != self.geometry:
+            raise BitlineError(f"the placement was made for geometry {placement.geometry.name!r}, "
+                               f"this device has {self.geometry.name!r}: compile the network again")
+        write_chip(self.backend, placement, adc_offset=self._offset_word())
+        self.placement, self.technology = placement, None
+        self._offsets = [np.zeros(tile.columns) for tile in placement.tiles]
+        self._apply(self._uncompensated())
+        self._vectors = 0
+
+    def _apply(self, words: list[Affine]) -> None:
+        """Write the affine words of all tiles."""
+        for tile, affine in zip(self._placed().tiles, words, strict=True):
+            for column, pair in enumerate(zip(affine.scales.tolist(), affine.biases.tolist(), strict=True)):
+                offset = (tile.column_base + column) * COLUMN_STRIDE
+                self.backend.write(tile.unit, EngineRegion.COLUMNS, offset, pair)
+        self.affine = words
+
+    def _uncompensated(self) -> list[Affine]:
+        tiles = self._placed().tiles
+        return self._words([np.ones(tile.columns) for tile in tiles], [np.zeros(tile.columns) for tile in tiles])
+
+    def _words(self, factors: list[Floats], shifts: list[Floats]) -> list[Affine]:
+        return [compensation.affine(*values) for values in
+                zip(self._placed().tiles, factors, self._offsets, shifts, strict=True)]
+
+    def set_converter_offset(self, codes: float) -> None:
+        """Give every converter an offset, in codes of either range: a fault that only an emulated chip can be given.
+
+        Raises
+        ------
+        BitlineError
+            If it is not within the codes.
+        """
+        if not abs(codes) <= self.geometry.code_max:
+            raise BitlineError(f"an offset must be within +-{self.geometry.code_max} codes, not {codes!r}")
+        self._converter_offset = codes
+        if self.placement is not None:
+            for tile in self.placement.tiles:
+                write_record(self.backend, tile, adc_offset=self._offset_word())
+        if self.technology is not None:
+            self._write_verify_offsets()
+
+    def _offset_word(self) -> int:
+        return round(self._converter_offset * (1 << ADC_SHIFT))
+
+    def _write_verify_offsets(self) -> None:
+        for unit in self._engines():
+            self._set(unit, verify_offset=self._offset_word() + self._trims[unit - 1])
+
+    def _write_noise(self, tile: Tile, noise: Ints) -> None:
+        for column, value in enumerate(noise.tolist()):
+            self.backend.write(tile.unit, EngineRegion.COLUMNS,
+                               (tile.column_base + column) * COLUMN_STRIDE + _NOISE, [value])
+
+    def _write_tables(self, unit: int, content: dict[Table, Ints]) -> None:
+        for table, values in content.items():
+            self.backend.write(unit, EngineRegion.TABLES, table << 8, values)
+
+    def _set(self, unit: int, **registers: int) -> None:
+        for name, value in registers.items():
+            offset = register("engine", EngineRegion.REGISTERS, name).offset
+            self.backend.write(unit, EngineRegion.REGISTERS, offset, [value])
+
+    def _operate(self, unit: int, operation: EngineOperation) -> None:
+        self._set(unit, operation=operation)
+
+    def _engines(self) -> range:
+        return range(1, self.geometry.engines + 1)
+
+    def _side_by_side(self) -> Iterator[list[Tile]]:
+        """Yield all tiles in groups of different engines, which work at the same time."""
+        tiles = self._placed().tiles
+        for group in zip_longest(*([tile for tile in tiles if tile.unit == unit] for unit in self._engines())):
+            yield [tile for tile in group if tile is not None]
+
+    def _placed(self) -> Placement:
+        if self.placement is None:
+            raise BitlineError("no network is placed on this device: call configure first")
+        return self.placement
+
+    def _programmed(self) -> Technology:
+        if self.technology is None:
+            raise BitlineError("the devices are not programmed: call program first")
+        return self.technology
+
+    # --- inference ---------------------------------------------------------------------------------------------------
+
+    def infer(self, x: Any, *, progress: Progress = silent) -> Floats:
+        """Return the outputs (N, outputs) of the network for inputs (N, inputs) in the units of the ONNX file.
+
+        Raises
+        ------
+        BitlineError
+            If the shape does not fit or a value is not finite; nothing is sent then.
+        """
+        codes, _ = self.infer_codes(x, progress=progress)
+        return codes.astype(np.float64) * self._placed().output_scale
+
+    def infer_codes(self, x: Any, *, progress: Progress = silent) -> tuple[Ints, Ints]:
+        """Return the outputs as the chip gives them, integers (N, outputs), and their target times (N,) in ps."""
+        placement = self._placed()
+        self._programmed()
+        activations, events = self._vectors_of(x)
+        if not len(events):
+            return np.zeros((0, placement.outputs), np.int64), np.zeros(0, np.int64)
+        report = progress("inference", len(events))
+        elements, times = self.backend.infer(events, np.zeros(len(events), np.int64), activations, report)
+        self._advance(len(events))
+        return elements[:, :placement.outputs], times
+
+    def stream(self, vectors: Iterable[Any], *, batch: int = 16) -> Iterator[Floats]:
+        """Yield the outputs (outputs,) of each vector of any iterable, in order, several of them under way."""
+        waiting: list[Any] = []
+        for vector in vectors:
+            waiting.append(vector)
+            if len(waiting) == batch:
+                yield from self.infer(np.stack(waiting))
+                waiting = []
+        if waiting:
+            yield from self.infer(np.stack(waiting))
+
+    def trace(self, x: Any) -> list[Floats]:
+        """Return the sums of every layer, before its activation function, for inputs (N, inputs).
+
+        One array (N, layer's outputs) a layer, in the units of the ONNX file, from what reached the digital unit.
+        """
+        found = self.partial_sums(x)
+        placement = self._placed()
+        return [self._layer_sums(placement, number, found) for number in range(len(placement.layers))]
+
+    def partial_sums(self, x: Any) -> list[Ints]:
+        """Return what each tile of the placement sent to the digital unit, (N, words * W), for inputs (N, inputs)."""
+        placement = self._placed()
+        self._programmed()
+        if placement.bit:
+            raise BitlineError("what bit slices send to the digital unit cannot be traced")
+        activations, events = self._vectors_of(x)
+        found = self.backend.trace(events, np.zeros(len(events), np.int64), activations, [
+            Landing(route=landing.route, program=landing.program, base=landing.base,
+                    slot=placement.programs[landing.program].slot, words=-(-tile.columns // self.geometry.transport))
+            for landing, tile in zip(placement.landings, placement.tiles, strict=True)
+        ], self._vectors)
+        self._advance(len(events))
+        return found
+
+    def _layer_sums(self, placement: Placement, number: int, found: list[Ints]) -> Floats:
+        layer = placement.layers[number]
+        first = layer.bias_words[0]
+        bias = placement.memory[first:first + layer.words].ravel()[:layer.outputs]
+        sums = np.tile(bias, (len(found[0]), 1))
+        for tile, elements in zip(placement.tiles, found, strict=True):
+            if tile.layer == number:
+                used = min(tile.columns, layer.outputs - tile.first_column)
+                sums[:, tile.first_column:tile.first_column + used] += elements[:, :used]
+        return sums.astype(np.float64) * layer.unit
+
+    def _vectors_of(self, x: Any) -> tuple[Ints, Ints]:
+        """Return activations in the order of the plan, and the events of as many new vectors."""
+        placement = self._placed()
+        activations = placement.arrange(placement.quantize(self._checked(x)))
+        return activations, np.arange(self.event, self.event + len(activations), dtype=np.int64) & 0xFFFFFFFF
+
+    def _advance(self, vectors: int) -> None:
+        self.event += vectors
+        self._vectors += vectors
+
+    def _checked(self, x: Any) -> Floats:
+        placement = self._placed()
+        try:
+            x = np.asarray(x, np.float64)
+        except (TypeError, ValueError):
+            raise BitlineError("inputs must be an array of numbers") from None
+        if x.ndim < 2:
+            x = x.reshape(1, -1)
+        x = x.reshape(len(x), math.prod(x.shape[1:]))
+        if x.shape[1] != placement.layers[0].inputs:
+            raise BitlineError(f"the network takes {placement.layers[0].inputs} inputs, not {x.shape[1]}")
+        if not np.isfinite(x).all():
+            raise BitlineError(f"input {int(np.argmin(np.isfinite(x).all(axis=1)))} holds NaN or infinity")
+        return x
+
+    # --- probes ------------------------------------------------------------------------------------------------------
+
+    def probe(self, probings: list[Probing], *, progress: Progress = silent) -> list[Ints]:
+        """Probe each tile; return its sums of codes (probes, columns)."""
+        reading = self._reading()
+        self._target_time += max(one.reads * reading["averages"] * tile.latency
+                                 for one, tile in zip(probings, self._placed().tiles, strict=True))
+        return self._probe(probings, reading, progress("probes", len(probings)))
+
+    def _probe(self, probings: list[Probing], reading: dict[str, int], report: Report) -> list[Ints]:
+        found: dict[int, Ints] = {}
+        for unit in self._engines():
+            self._set(unit, **reading)
+        for group in self._side_by_side():
+            for tile in group:
+                one = probings[tile.number]
+                self._set(tile.unit, probe_ticks=one.ticks, probe_mode=one.mode)
+            jobs = [Probe(tile.unit, tile.context, tile.columns, probings[tile.number].rows,
+                          probings[tile.number].count) for tile in group]
+            found |= {tile.number: sums for tile, sums in zip(group, self.backend.probe(jobs), strict=True)}
+            report(len(group))
+        return [found[tile.number] for tile in self._placed().tiles]
+
+    def _idle_sums(self) -> list[Floats]:
+        """Return the sum of codes (columns,) that a verify of each tile gives when no row is driven."""
+        probings = [compensation.idle(tile) for tile in self._placed().tiles]
+        return [sums[0] / one.count for sums, one in zip(self.probe(probings), probings, strict=True)]
+
+    def _reading(self) -> dict[str, int]:
+        """Return the registers that a probe reads with: those of write-verify, whichever way programming went."""
+        return probe_settings(self._programmed(), self.geometry)
+
+    def _meter(self) -> Callable[[], Cost]:
+        """Return what tells the cost since now."""
+        before, cycles, time = self._conversions(), self.backend.cycles(), self._target_time
+
+        def cost() -> Cost:
+            now = self.backend.cycles()
+            return Cost(conversions=self._conversions() - before, target_time_ps=self._target_time - time,
+                        board_cycles=None if cycles is None or now is None else now - cycles)
+        return cost
+
+    def _conversions(self) -> int:
+        return sum(value for name, value in self.counters().items() if name.endswith("conversions"))
+
+    # --- looking inside ----------------------------------------------------------------------------------------------
+
+    def counters(self) -> dict[str, int]:
+        """Return every counter that model and gates share, by "unit.name"; those of board time are left out."""
+        out = {}
+        kinds = [(0, "port"), *((unit, "engine") for unit in self._engines()), (self.geometry.digital_unit, "digital")]
+        for unit, kind in kinds:
+            for counter in fields(kind, PortRegion.COUNTERS):
+                if "(board)" not in counter.text:
+                    low, high = self.backend.read(unit, PortRegion.COUNTERS, counter.offset, 2).tolist()
+                    name = kind if kind != "engine" else f"engine{unit - 1}"
+                    out[f"{name}.{counter.name}"] = low | high << 32
+        return out
+
+    def read_back(self) -> list[Ints]:
+        """Return the states (rows, columns, devices) of each tile: G+, G- and, with two pairs, g+, g-."""
+        pairs = self.geometry.pairs
+        out = []
+        for tile in self._placed().tiles:
+            words = self.backend.read(tile.unit, EngineRegion.STATES, tile.state_base * pairs,
+                                      tile.rows * tile.columns * pairs)
+            states = np.stack([words & 0xFFFF, words >> 16], axis=-1).reshape(tile.columns, tile.rows, 2 * pairs)
+            out.append(states.transpose(1, 0, 2))
+        return out
+
+    def nets(self, *, progress: Progress = silent) -> list[Ints]:
+        """Return the present nets (rows, columns) of each tile, exactly, as the engines multiply by them.
+
+        They come through the tiles' own read path with its read noise switched off, which only an emulated chip can do:
+        the sum over k < m of round(net / m + k / m) is net + m / 2 (Hermite), and with m large enough no code clips.
+        """
+        tiles, settings = self._placed().tiles, self._reading()
+        parts = 2
+        while self.geometry.net_max / parts + 2 > self.geometry.code_max:
+            parts *= 2
+        exact = {"averages": 1, "verify_noise": 0, "verify_gain": (1 << ADC_SHIFT) // (_NET_TICKS * parts)}
+        rows = [Probing(np.arange(tile.rows), _NET_TICKS) for tile in tiles]
+        found = [np.full((tile.rows, tile.columns), -parts // 2) for tile in tiles]
+        report = progress("nets", parts * len(tiles))
+        for k in range(parts):
+            for nets, codes in zip(found, self._probe(rows, exact | {"verify_offset": (k << ADC_SHIFT) // parts},
+                                                      report), strict=True):
+                nets += codes
+        for unit in self._engines():
+            self._set(unit, **settings)
+        self._write_verify_offsets()
+        return found
+
+    def column_constants(self) -> list[Ints]:
+        """Return the words (columns, 3) of each tile: scale and bias of the affine stage, noise constant; unsigned."""
+        return [self.backend.read(tile.unit, EngineRegion.COLUMNS, tile.column_base * COLUMN_STRIDE,
+                                  tile.columns * COLUMN_STRIDE).reshape(tile.columns, COLUMN_STRIDE)[:, :3]
+                for tile in self._placed().tiles]
