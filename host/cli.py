@@ -42,6 +42,9 @@ ExtrapolateOption = Annotated[bool, typer.Option("--extrapolate", help="Allow ag
 WithoutOption = Annotated[list[str] | None, typer.Option(
     "--without", metavar="EFFECT", help="Switch an effect off: programming, window, verify-noise, relaxation, drift, "
                                         "1/f, read. May be given again.")]
+WithOption = Annotated[list[str] | None, typer.Option(
+    "--with", metavar="FAULT[=X]", help="Switch a fault on: stuck[=share of devices], wear[=pulses that half endure], "
+                                        "converters[=spread of their gain]. May be given again.")]
 IllustrativeOption = Annotated[bool, typer.Option("--illustrative", help="Allow numbers from memory, unchecked.")]
 DataOption = Annotated[str, typer.Option("--data", metavar="FILE", help="An .npz with x and optionally y and "
                                                                         "calibration; or mnist.")]
@@ -121,6 +124,9 @@ def run(
     extrapolate: ExtrapolateOption = False,
     illustrative: IllustrativeOption = False,
     without: WithoutOption = None,
+    with_: WithOption = None,
+    calibrate: Annotated[bool, typer.Option("--calibrate", help="Measure the converters' gains and offsets after "
+                                                                "programming, and take them off.")] = False,
     seed: SeedOption = None,
     json: JsonOption = None,
 ) -> None:
@@ -131,7 +137,8 @@ def run(
     screen = Screen(json)
     plan = RunPlan(network=network, data=data, device=device, technology=technology, programming=programming,
                    age=parse_age(age), compensate=compensate, images=images, seed=seed, extrapolate=extrapolate,
-                   illustrative=illustrative, without=tuple(without or ()))
+                   illustrative=illustrative, without=tuple(without or ()), faults=tuple(with_ or ()),
+                   calibrate=calibrate)
     screen.result(run_network(plan, screen))
 
 
@@ -146,6 +153,7 @@ def verify(
     age: AgeOption = "fresh",
     images: ImagesOption = 16,
     extrapolate: ExtrapolateOption = False,
+    with_: WithOption = None,
     seed: SeedOption = None,
     json: JsonOption = None,
 ) -> int:
@@ -155,7 +163,8 @@ def verify(
 
     screen = Screen(json)
     plan = RunPlan(network=network, data=data, device=device, technology=technology, programming=programming,
-                   age=parse_age(age), images=images, seed=seed, extrapolate=extrapolate)
+                   age=parse_age(age), images=images, seed=seed, extrapolate=extrapolate,
+                   faults=tuple(with_ or ()))
     found, marks = verify_devices(plan, against, screen)
     screen.result(found.as_dict() | {"marks": marks})
     return 1 if found.differing else 0

@@ -29,8 +29,8 @@ from sim.technology import Technology
 from sim.tile import walsh
 
 __all__ = ["BALANCED", "IDLE", "KINDS", "PROBES", "Affine", "Calibration", "Compensation", "Cost", "Gains", "Plan",
-           "Probing", "Statistics", "affine", "balanced", "dense_noise", "gains", "idle", "plan", "statistics_gains",
-           "walsh_probing"]
+           "Probing", "Statistics", "affine", "balanced", "converter_gains", "dense_noise", "gains", "idle", "plan",
+           "statistics_gains", "walsh_probing"]
 
 Floats = NDArray[np.float64]
 
@@ -42,8 +42,9 @@ PATTERNS = 64
 IDLE = 16
 """Reads without a row driven (times the averages, and at most as many as rows) that measure the converters' offset in
 the verify range."""
-BALANCED = 32
-"""Pairs of opposite dense probes that measure it in the inference range."""
+BALANCED = 128
+"""Pairs of opposite dense probes that measure it, and the gains, in the inference range: as many as tell most rows
+apart, so that what programming left of a column's cells averages out."""
 FILL = 0.8
 """Share of the converter's range that a dense probe of the targets would fill at most."""
 ACCURACY = 0.02
@@ -170,6 +171,20 @@ def gains(reference: Floats, now: Floats, noise: Floats) -> Gains:
     return Gains(tile, np.array([tile if gain is None else gain for gain in found]), weak)
 
 
+def converter_gains(tile: Tile, device: Technology, geometry: Geometry, up: Floats, down: Floats) -> Gains:
+    """Return the gains of a tile's converters from `balanced` probes, (patterns, columns) mean codes of each.
+
+    They are against what the targets would give, so they hold for fresh devices.
+    """
+    probing, _ = balanced(tile, geometry)
+    gain = tile.adc_gain / (1 << ADC_SHIFT)
+    expected = walsh(probing.rows, tile.rows) @ tile.targets / (1 << (G16_BITS - CODE_BITS)) * probing.ticks * gain
+    charge = dense_noise(tile, device, geometry) / (1 << NOISE_ROOT_FRACTION) * probing.ticks * np.sqrt(tile.rows)
+    size = (expected**2).sum(axis=0)
+    noise = np.sqrt(((charge * gain)**2 + 1 / 12) / 2 * size)
+    return gains((expected * (up - down) / 2).sum(axis=0), size, noise)
+
+
 def _ratio(reference: float, now: float, noise: float) -> float | None:
     """Return reference / now, or None if noise leaves it less sure than ACCURACY."""
     if reference <= 0 or now <= 0 or noise * np.hypot(1 / reference, 1 / now) > ACCURACY:
@@ -265,11 +280,28 @@ class Compensation:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Calibration:
-    """Offsets of the converters in codes: in the verify range, one a tile, and in the inference range, (columns,)."""
+    """What `Device.calibrate` measured and applied.
+
+    Attributes
+    ----------
+    verify : offsets in the verify range in codes, one a tile
+    inference : offsets in the inference range in codes, (columns,) of each tile
+    gains : of the converters in the inference range, (columns,) of each tile; of a column below the noise floor its
+        tile's; None unless the devices are fresh
+    weak : (tile, column) of those below
+    """
 
     verify: list[float]
     inference: list[Floats]
+    gains: list[Floats] | None
+    weak: tuple[tuple[int, int], ...]
     cost: Cost
+
+    def as_dict(self) -> dict[str, object]:
+        """Return what reports tell of it."""
+        return {"verify_offsets": self.verify, "inference_offsets": [one.tolist() for one in self.inference],
+                "gains": None if self.gains is None else [one.tolist() for one in self.gains],
+                "columns_at_tile_gain": len(self.weak), "cost": dataclasses.asdict(self.cost)}
 
 
 def weak_columns(found: Sequence[Gains]) -> tuple[tuple[int, int], ...]:

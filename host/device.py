@@ -142,7 +142,7 @@ class Device(ProgrammedChip):
                 for k, tile in enumerate(placement.tiles):
                     if tile.layer == layer:
                         found[k], shifts = compensation.statistics_gains(tile, self.statistics[k], now[k])
-                        words[k] = compensation.affine(tile, found[k].columns, self._offsets[k], shifts)
+                        words[k] = self._word(k, found[k].columns, shifts)
                 self._apply(words)
         except BaseException:
             self._apply(before)
@@ -166,11 +166,12 @@ class Device(ProgrammedChip):
             raise BitlineError("a calibration set must have at least 2 vectors")
 
     def calibrate(self) -> Calibration:
-        """Measure the converters' offsets through the tiles and take them off from now on.
+        """Measure the converters' offsets and gains through the tiles and take them off from now on.
 
         In the verify range: reads without a row driven; the register `verify_offset` then opposes what they give. In
-        the inference range: pairs of opposite dense probes; the affine biases then oppose it. Compensation in force is
-        undone; compensate again.
+        the inference range: pairs of opposite dense probes, whose sums tell the offset and whose differences, against
+        what the targets would give, the gain of each column; the affine words then oppose both. Gains are those of
+        fresh devices: later, those known stay. Compensation in force is undone; compensate again.
 
         Raises
         ------
@@ -185,16 +186,27 @@ class Device(ProgrammedChip):
         pairs = [compensation.balanced(tile, self.geometry) for tile in placement.tiles]
         up, down = (self.probe([pair[k] for pair in pairs]) for k in range(2))
         offsets = [(a + b).sum(axis=0) / (2 * averages * len(a)) for a, b in zip(up, down, strict=True)]
-        words = [compensation.affine(tile, np.ones(tile.columns), one, np.zeros(tile.columns))
-                 for tile, one in zip(placement.tiles, offsets, strict=True)]
+        before = self._offsets, self._converters
+        self._offsets = offsets
+        found = None
+        if self.age_seconds == 0:
+            found = [compensation.converter_gains(tile, self._programmed(), self.geometry, a / averages, b / averages)
+                     for tile, a, b in zip(placement.tiles, up, down, strict=True)]
+            self._converters = [one.columns for one in found]
+        try:
+            words = self._uncompensated()
+        except BitlineError:
+            self._offsets, self._converters = before
+            raise
         for unit in self._engines():
             mean = [one for one, tile in zip(verify, placement.tiles, strict=True) if tile.unit == unit]
             self._trims[unit - 1] -= round(float(np.mean(mean or [0.0])) * (1 << ADC_SHIFT))
-        self._offsets = offsets
         self._write_verify_offsets()
         self._apply(words)
         self.gains = [1.0] * len(words)
-        return Calibration(verify=verify, inference=offsets, cost=meter())
+        return Calibration(verify=verify, inference=offsets, cost=meter(),
+                           gains=None if found is None else [one.columns for one in found],
+                           weak=() if found is None else compensation.weak_columns(found))
 
     def _weighted_sums(self, progress: Progress) -> list[Floats]:
         """Return the weighted sums (columns,) of each tile now, the converters' offset taken off."""
@@ -205,10 +217,12 @@ class Device(ProgrammedChip):
     def inner_state(self) -> dict[str, Any]:
         """Return what a session must keep besides the public attributes, as JSON has it."""
         return {"trims": self._trims, "offsets": [one.tolist() for one in self._offsets],
+                "converters": [one.tolist() for one in self._converters],
                 "converter_offset": self._converter_offset, "vectors": self._vectors}
 
     def set_inner_state(self, state: dict[str, Any]) -> None:
         """Take what `inner_state` returned."""
         self._trims, self._converter_offset = state["trims"], state["converter_offset"]
         self._offsets = [np.asarray(one, np.float64) for one in state["offsets"]]
+        self._converters = [np.asarray(one, np.float64) for one in state["converters"]]
         self._vectors = state["vectors"]

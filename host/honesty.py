@@ -19,11 +19,14 @@ _EFFECTS = (
 _NEVER = (
     "random telegraph noise", "correlation of 1/f noise in time: each age has a value of its own",
     "temperature", "disturb of half-selected cells", "edges of pulses and jitter of their duration",
-    "voltage drop along rows and columns", "non-linearity, mismatch and noise of the converters themselves",
-    "saturation and leakage of the integrating capacitors", "broken devices", "wear",
+    "voltage drop along rows and columns", "non-linearity and noise of the converters themselves",
+    "saturation and leakage of the integrating capacitors",
     "energy: events are counted, but not yet weighed",
 )
 
+
+_FAULTS = (("stuck", "stuck devices"), ("wear", "wear of devices by pulses"),
+           ("converters", "converters that differ in gain and offset from column to column"))
 
 _OPTIONAL = {"spread", "shift", "drift_mean"}
 """Numbers that a technology has or has not, by how its source tells of time: their absence is told once."""
@@ -43,6 +46,7 @@ def modelled(technology: Technology, geometry: Geometry, way: str = CLOSED_LOOP)
                        f"at most {technology.number('iterations')} steps a phase; relaxation as after write-verify")
     return [
         *effects,
+        *(text for switch, text in _FAULTS if getattr(technology, switch)),
         programming,
         f"conductance of a device in steps of {geometry.state_bits} bits, as the engine reads it of 8",
         "activations of sign and 7 bits, as durations of pulses",
@@ -62,6 +66,7 @@ def not_modelled(technology: Technology) -> list[str]:
     parts = (("window_error", "what the window of write-verify leaves"), ("verify_noise", "noise of verify reads"),
              ("relaxation", "relaxation after programming"))
     off += [f"{text}: switched off" for switch, text in parts if not getattr(technology, switch)]
+    off += [f"{text}: switched off" for switch, text in _FAULTS if not getattr(technology, switch)]
     return [*off, *_NEVER]
 
 

@@ -16,6 +16,7 @@ from host import compensation
 from host.backend import Backend, Landing, Probe, Report
 from host.compensation import Affine, Cost, Probing
 from host.configuration import write_chip, write_record
+from host.converters import mismatch_words
 from host.errors import BitlineError
 from host.placement import Placement, Tile
 from rtl.params import ADC_SHIFT, EngineOperation, EngineRegion, PortRegion, Table
@@ -32,6 +33,7 @@ Progress = Callable[[str, int], Report]
 
 _NET_TICKS = 32  # pulse that reads nets: with it the gain of every range is a whole number
 _NOISE = register("engine", EngineRegion.COLUMNS, "noise").offset
+_MISMATCH = register("engine", EngineRegion.COLUMNS, "mismatch").offset
 
 
 def silent(_label: str, _total: int) -> Report:
@@ -60,6 +62,7 @@ class PlacedChip:
         self._converter_offset = 0.0
         self._trims: list[int] = [0] * self.geometry.engines  # of the verify range, 2**-24 codes
         self._offsets: list[Floats] = []  # of the inference range as calibrated, codes
+        self._converters: list[Floats] = []  # gains of the converters as calibrated
         self._target_time = 0  # of probes, ps
         self._vectors = 0  # since the placement was written
 
@@ -90,6 +93,7 @@ class PlacedChip:
         write_chip(self.backend, placement, adc_offset=self._offset_word())
         self.placement, self.technology = placement, None
         self._offsets = [np.zeros(tile.columns) for tile in placement.tiles]
+        self._converters = [np.ones(tile.columns) for tile in placement.tiles]
         self._apply(self._uncompensated())
         self._vectors = 0
 
@@ -106,8 +110,11 @@ class PlacedChip:
         return self._words([np.ones(tile.columns) for tile in tiles], [np.zeros(tile.columns) for tile in tiles])
 
     def _words(self, factors: list[Floats], shifts: list[Floats]) -> list[Affine]:
-        return [compensation.affine(*values) for values in
-                zip(self._placed().tiles, factors, self._offsets, shifts, strict=True)]
+        return [self._word(k, *values) for k, values in enumerate(zip(factors, shifts, strict=True))]
+
+    def _word(self, k: int, factors: Floats, shifts: Floats) -> Affine:
+        """Return the affine words of tile k that also take off what is known of its converters."""
+        return compensation.affine(self._placed().tiles[k], factors / self._converters[k], self._offsets[k], shifts)
 
     def set_converter_offset(self, codes: float) -> None:
         """Give every converter an offset, in codes of either range: a fault that only an emulated chip can be given.
@@ -132,6 +139,18 @@ class PlacedChip:
     def _write_verify_offsets(self) -> None:
         for unit in self._engines():
             self._set(unit, verify_offset=self._offset_word() + self._trims[unit - 1])
+
+    def _write_mismatch(self, technology: Technology | None) -> None:
+        """Make converters differ as a technology says, or not at all."""
+        if not self.geometry.mismatch:
+            return
+        for tile in self._placed().tiles:
+            words = np.zeros(tile.columns, np.int64)
+            if technology is not None:
+                words = mismatch_words(technology, tile, seed=self.seed, chip=self.chip)
+            for column, word in enumerate(words.tolist()):
+                self.backend.write(tile.unit, EngineRegion.COLUMNS,
+                                   (tile.column_base + column) * COLUMN_STRIDE + _MISMATCH, [word])
 
     def _write_noise(self, tile: Tile, noise: Ints) -> None:
         for column, value in enumerate(noise.tolist()):
@@ -349,6 +368,7 @@ class PlacedChip:
         rows = [Probing(np.arange(tile.rows), _NET_TICKS) for tile in tiles]
         found = [np.full((tile.rows, tile.columns), -parts // 2) for tile in tiles]
         report = progress("nets", parts * len(tiles))
+        self._write_mismatch(None)
         for k in range(parts):
             for nets, codes in zip(found, self._probe(rows, exact | {"verify_offset": (k << ADC_SHIFT) // parts},
                                                       report), strict=True):
@@ -356,6 +376,7 @@ class PlacedChip:
         for unit in self._engines():
             self._set(unit, **settings)
         self._write_verify_offsets()
+        self._write_mismatch(self._programmed())
         return found
 
     def column_constants(self) -> list[Ints]:

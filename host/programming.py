@@ -5,6 +5,7 @@ from numpy.typing import NDArray
 
 from host import compensation, gradient
 from host.backend import Backend, Job
+from host.converters import check_converters
 from host.errors import BitlineError
 from host.gradient import Descent
 from host.placed import PlacedChip, Progress, silent
@@ -117,6 +118,7 @@ class ProgrammedChip(PlacedChip):
         try:
             self._noise_gains(technology)
             technology.check_way(how)
+            check_converters(technology, self.geometry)
             settings = verify_settings(technology, self.geometry, how)
             content = tables(technology, way=how, geometry=self.geometry)
         except ValueError as error:
@@ -127,6 +129,7 @@ class ProgrammedChip(PlacedChip):
             self._set(unit, seed=self.seed, chip=self.chip, epoch=self.epoch, **settings)
             self._write_tables(unit, content)
         self._write_verify_offsets()
+        self._write_mismatch(technology)
         self._apply(self._uncompensated())
         result = ProgramResult()
         before = self._conversions()

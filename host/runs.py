@@ -8,7 +8,7 @@ import numpy as np
 
 from host.api import open_device
 from host.compare import compare
-from host.compensation import KINDS, Compensation
+from host.compensation import KINDS, Calibration, Compensation
 from host.console import Screen
 from host.device import Device
 from host.errors import BitlineError
@@ -40,6 +40,8 @@ class RunPlan:
     extrapolate: bool = False
     illustrative: bool = False
     without: tuple[str, ...] = ()
+    faults: tuple[str, ...] = ()
+    calibrate: bool = False
     age: float = 0.0
     compensate: str = "none"
     images: int | None = None
@@ -48,7 +50,7 @@ class RunPlan:
     def kind(self) -> Technology:
         """Return the technology, or raise BitlineError if it does not fit the plan."""
         found = technology_named(self.technology, extrapolate=self.extrapolate, illustrative=self.illustrative,
-                                 without=self.without)
+                                 without=self.without, faults=self.faults)
         if self.programming not in WAYS:
             raise BitlineError(f"--programming {self.programming}: choose from {', '.join(WAYS)}")
         try:
@@ -76,6 +78,10 @@ def run_network(plan: RunPlan, screen: Screen) -> dict[str, Any]:
         device.configure(placement)
         with screen.stage("programming"):
             programmed = device.program(kind, how=plan.programming, progress=screen.progress)
+        if plan.calibrate:
+            with screen.stage("calibration of the converters"):
+                calibrated = device.calibrate()
+                screen.say(_told_converters(calibrated))
         calibration = data.calibration[:STATISTICS] if plan.compensate == "adabs" else None
         if calibration is not None:
             with screen.stage(f"statistics of {len(calibration)} vectors"):
@@ -114,6 +120,14 @@ def run_network(plan: RunPlan, screen: Screen) -> dict[str, Any]:
             "marks": marks(kind, plan.age), "write_verify": {"pulses_mean": pulses, "converged_fraction": converged,
                                                           "conversions": programmed.conversions},
             **values, **said}
+
+
+def _told_converters(found: Calibration) -> str:
+    gains = np.concatenate(found.gains or [np.ones(1)])
+    offsets = np.concatenate(found.inference)
+    return (f"converters: gains {gains.min():.3f} to {gains.max():.3f}, spread {gains.std():.2%}, offsets "
+            f"{offsets.min():.2f} to {offsets.max():.2f} codes, {len(found.weak)} columns in the noise; taken off; "
+            f"{found.cost.conversions:,} conversions")
 
 
 def _told(found: Compensation) -> str:

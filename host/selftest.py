@@ -17,7 +17,7 @@ from host.errors import BitlineError
 from rtl.params import ACTIVATION_MAX, ADC_SHIFT, DigitalRegion, EngineOperation, EngineRegion, PortRegion, Table
 from rtl.params.formats import AFFINE_SHIFT, CODE_BITS, CODE_MAX, ELEMENT_BITS
 from rtl.params.geometry import Geometry
-from rtl.params.registers import COLUMN_STRIDE, CONTEXT_STRIDE, ROUTES, fields
+from rtl.params.registers import COLUMN_STRIDE, CONTEXT_STRIDE, ROUTES, column_fields, fields
 from sim.fixed import Ints
 from sim.mesh import tree
 
@@ -103,7 +103,7 @@ class _Test:
         self.write(unit, EngineRegion.STATES, 0, states)
         got = self.device.read(unit, EngineRegion.STATES, 0, states.size)
         self.compare(f"engine {unit}", got, states, lambda word: f"state word {word}")
-        registers = fields("engine", EngineRegion.COLUMNS)
+        registers = column_fields(geometry)
         words = np.zeros((geometry.column_words, COLUMN_STRIDE), np.int64)
         for register in registers:
             words[:, register.offset] = self.rng.integers(0, 1 << register.bits, geometry.column_words)

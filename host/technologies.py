@@ -15,7 +15,8 @@ __all__ = ["load_technology", "technology_named"]
 
 _NUMBERS = ("gmax", "gmin", "headroom", "t0", "t_read", "cycle_spread", "device_spread", "range_spread", "asymmetry",
             "asymmetry_spread", "write_noise", "endurance", "endurance_spread", "stuck_rate", "stuck_value",
-            "activation_energy", "on_off", "mismatch", "pulse_share", "window", "averages", "iterations", "step")
+            "activation_energy", "on_off", "mismatch", "converter_gain_spread",
+            "converter_offset_spread", "pulse_share", "window", "averages", "iterations", "step")
 _LAWS = ("programmed", "drift_mean", "drift_spread", "flicker", "read_noise", "step_up", "step_down")
 _AGEINGS = ("spread", "shift")
 _PLAIN: dict[str, type] = {"name": str, "title": str, "pulse": str, "base": str, "steady": bool}
@@ -29,21 +30,24 @@ _KEYS: dict[str, dict[str, type]] = {
 
 
 def technology_named(name: str, *, extrapolate: bool = False, illustrative: bool = False,
-                     without: Iterable[str] = ()) -> Technology:
-    """Return a preset, or the technology of a .toml file, with some effects switched off.
+                     without: Iterable[str] = (), faults: Iterable[str] = ()) -> Technology:
+    """Return a preset, or the technology of a .toml file, with some effects switched off and some faults on.
 
     Raises
     ------
     BitlineError
-        If there is no such preset or effect, or something is wrong with the file.
+        If there is no such preset, effect or fault, or something is wrong with the file.
     """
     try:
         found = load_technology(name) if name.endswith(".toml") else technology(name)
         for effect in without:
             found = found.without(effect)
+        found = found.replace(extrapolate=extrapolate, illustrative=illustrative)
+        for fault in faults:
+            found = found.with_fault(fault)
     except ValueError as error:
         raise BitlineError(str(error)) from None
-    return found.replace(extrapolate=extrapolate, illustrative=illustrative)
+    return found
 
 
 def load_technology(path: str | Path) -> Technology:

@@ -11,6 +11,11 @@ from rtl.params import ACTIVATION_MAX, ADC_SHIFT, GAUSS_FRACTION, Geometry
 from rtl.params.formats import (
     ADC_GAIN_BITS,
     GAUSS_BITS,
+    MISMATCH_CUT,
+    MISMATCH_GAIN_BITS,
+    MISMATCH_GAIN_FRACTION,
+    MISMATCH_OFFSET_BITS,
+    MISMATCH_OFFSET_FRACTION,
     NOISE_ROOT_FRACTION,
     NORM_FRACTION,
     SIGMA_BITS,
@@ -33,7 +38,8 @@ def adc_request_layout(geometry: Geometry, tag) -> data.StructLayout:
     """Return the layout of one conversion: all it needs, and a tag of any shape that rides along."""
     return data.StructLayout({
         "charge": signed(geometry.charge_bits), "noise": unsigned(16), "norm": unsigned(norm_bits(geometry)),
-        "xi": signed(GAUSS_BITS), "gain": unsigned(ADC_GAIN_BITS), "offset": signed(32), "tag": tag,
+        "xi": signed(GAUSS_BITS), "gain": unsigned(ADC_GAIN_BITS), "offset": signed(32),
+        "gain_error": signed(MISMATCH_GAIN_BITS), "offset_error": signed(MISMATCH_OFFSET_BITS), "tag": tag,
     })
 
 
@@ -81,8 +87,9 @@ class Adc(wiring.Component):
         waiting = self._NOISE_CLOCKS
         noise = self._noise(m, request)
         charge = register(m, delay(m, request.charge, waiting, "charge") + noise, "charge_noisy")
-        scaled = self._scale(m, charge, delay(m, request.gain, waiting + 1, "gain"),
-                             delay(m, request.offset, waiting + 3, "offset"))
+        gain, offset, spent = self._mismatched(m, request)
+        scaled = self._scale(m, charge, delay(m, gain, waiting + 1 - spent, "gain"),
+                             delay(m, offset, waiting + 3 - spent, "offset"))
         limit = self._geometry.code_max
         rounded = scaled[ADC_SHIFT:].as_signed()  # half a code was added with the offset
         response = self.o.payload
@@ -93,6 +100,20 @@ class Adc(wiring.Component):
         ]
         m.d.comb += self.o.valid.eq(delay(m, self.i.valid, self.latency, "valid", reset_less=False))
         return m
+
+    def _mismatched(self, m, request):
+        """Return gain and offset of this column's converter, and how many clocks after the request."""
+        if not self._geometry.mismatch:
+            return request.gain, request.offset, 0
+        top = request.gain[MISMATCH_CUT:]
+        error = register(m, request.gain_error, "gain_error")
+        product = register(m, register(m, top, "gain_top") * error, "gain_change")
+        change = product >> (MISMATCH_GAIN_FRACTION - MISMATCH_CUT)
+        gain = register(m, saturate(delay(m, request.gain, 2, "gain_nominal") + change, 0, (1 << ADC_GAIN_BITS) - 1),
+                        "gain_real")
+        offset_error = request.offset_error << ADC_SHIFT - MISMATCH_OFFSET_FRACTION
+        offset = register(m, request.offset + offset_error, "offset_real")
+        return gain, delay(m, offset, 2, "offset_waiting"), 3
 
     def _noise(self, m, request):
         """Return round(sigma xi), in charge units, `_NOISE_CLOCKS` after the request."""

@@ -1,22 +1,23 @@
 """Constants of every column: affine scale and bias, written by the host, and read noise, written after ageing."""
 
-from amaranth.hdl import Module, Signal, signed, unsigned
+from amaranth.hdl import Cat, Module, Signal, signed, unsigned
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from rtl.bus import BusSignature
 from rtl.params import ELEMENT_BITS, Geometry
-from rtl.params.formats import AFFINE_SCALE_BITS
-from rtl.params.registers import COLUMN_STRIDE, EngineRegion, fields
+from rtl.params.formats import AFFINE_SCALE_BITS, MISMATCH_GAIN_BITS, MISMATCH_OFFSET_BITS
+from rtl.params.registers import COLUMN_STRIDE, column_fields
 
-__all__ = ["ColumnConstants", "NoiseWrite", "affine_layout"]
+__all__ = ["ColumnConstants", "NoiseWrite", "affine_layout", "mismatch_layout"]
 
 NOISE_BITS = 16
 
 affine_layout = data.StructLayout({"scale": signed(AFFINE_SCALE_BITS), "bias": signed(ELEMENT_BITS)})
 
-_FIELD = {register.name: register.offset for register in fields("engine", EngineRegion.COLUMNS)}
+mismatch_layout = data.StructLayout({"offset": signed(MISMATCH_OFFSET_BITS), "gain": signed(MISMATCH_GAIN_BITS)})
+"""Errors of one column's converter; only in builds with mismatch."""
 
 
 class NoiseWrite(data.StructLayout):
@@ -27,7 +28,7 @@ class NoiseWrite(data.StructLayout):
 
 
 class ColumnConstants(wiring.Component):
-    """Two memories, read where a column's conversion begins (noise) and ends (scale and bias).
+    """Memories that are read where a column's conversion begins (noise, mismatch) and ends (scale and bias).
 
     Members
     -------
@@ -39,7 +40,7 @@ class ColumnConstants(wiring.Component):
         No column is under way: the read ports are free.
     noise_write : In(NoiseWrite)
     noise_index, affine_index : In
-    noise, affine : Out
+    noise, mismatch, affine : Out
         One clock after their index.
     """
 
@@ -54,6 +55,7 @@ class ColumnConstants(wiring.Component):
             "noise_index": In(index),
             "affine_index": In(index),
             "noise": Out(unsigned(NOISE_BITS)),
+            "mismatch": Out(mismatch_layout),
             "affine": Out(affine_layout),
         })
 
@@ -62,9 +64,11 @@ class ColumnConstants(wiring.Component):
         depth = self.geometry.column_words
         # They are written while no column is under way: a word that is read in that clock is never used.
         shapes = {"noise": unsigned(NOISE_BITS), "scale": affine_layout["scale"].shape,
-                  "bias": affine_layout["bias"].shape}
+                  "bias": affine_layout["bias"].shape, "mismatch": mismatch_layout}
+        places = {register.name: register.offset for register in column_fields(self.geometry)}
         ports = {}
-        for name, shape in shapes.items():
+        for name in places:
+            shape = shapes[name]
             m.submodules[f"{name}s"] = store = memory.Memory(
                 shape=shape, depth=depth, init=[], attrs={"no_rw_check": 1})
             ports[name] = store.read_port(), store.write_port()
@@ -81,10 +85,11 @@ class ColumnConstants(wiring.Component):
                 with m.If(begin):
                     m.next = "Take"
             with m.State("Take"):
+                exists = within & Cat(which == place for place in places.values()).any()
                 for name, (read, _) in ports.items():
-                    with m.If((which == _FIELD[name]) & within & ~request.payload.write):
+                    with m.If((which == places[name]) & within & ~request.payload.write):
                         m.d.sync += response.payload.eq(read.data)
-                with m.If((which > max(_FIELD.values())) | ~within | request.payload.write):
+                with m.If(~exists | request.payload.write):
                     m.d.sync += response.payload.eq(0)
                 m.d.comb += request.ready.eq(1)
                 m.next = "Answer"
@@ -96,10 +101,10 @@ class ColumnConstants(wiring.Component):
         for name, (read, write) in ports.items():
             m.d.comb += [
                 read.en.eq(1),
-                read.addr.eq(self.noise_index if name == "noise" else self.affine_index),
+                read.addr.eq(self.noise_index if name in ("noise", "mismatch") else self.affine_index),
                 write.addr.eq(index),
                 write.data.eq(request.payload.data),
-                write.en.eq(begin & request.payload.write & within & (which == _FIELD[name])),
+                write.en.eq(begin & request.payload.write & within & (which == places[name])),
             ]
             with m.If(begin):
                 m.d.comb += read.addr.eq(index)
@@ -111,4 +116,6 @@ class ColumnConstants(wiring.Component):
             self.affine.scale.eq(ports["scale"][0].data),
             self.affine.bias.eq(ports["bias"][0].data),
         ]
+        if "mismatch" in ports:
+            m.d.comb += self.mismatch.eq(ports["mismatch"][0].data)
         return m

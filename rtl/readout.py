@@ -202,6 +202,8 @@ class Readout(wiring.Component):
             request.xi.eq(samples.o),
             request.gain.eq(ranges.o.gain),
             request.offset.eq(ranges.o.offset),
+            request.gain_error.eq(constants.mismatch.gain),
+            request.offset_error.eq(constants.mismatch.offset),
             request.tag.eq(at.tag),
         ]
         return adc

@@ -6,9 +6,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtl.params.formats import (
+    ADC_GAIN_BITS,
     ADC_SHIFT,
     GAUSS_BITS,
     GAUSS_FRACTION,
+    MISMATCH_CUT,
+    MISMATCH_GAIN_BITS,
+    MISMATCH_GAIN_FRACTION,
+    MISMATCH_OFFSET_BITS,
+    MISMATCH_OFFSET_FRACTION,
     NOISE_ROOT_FRACTION,
     NORM_FRACTION,
     SIGMA_BITS,
@@ -16,6 +22,7 @@ from rtl.params.formats import (
 )
 from sim.fixed import Ints, Narrow, isqrt, round_shift, saturate
 
+_GAIN_SIGN, _OFFSET_SIGN = 1 << (MISMATCH_GAIN_BITS - 1), 1 << (MISMATCH_OFFSET_BITS - 1)
 _SIGMA_MAX = (1 << SIGMA_BITS) - 1
 _NARROW_SIGMA = (1 << 31) // (1 << (GAUSS_BITS - 1)) - 1
 """Up to here sigma * xi and half a unit of its rounding fit 32 bits."""
@@ -41,6 +48,16 @@ def noise_charge(noise: Any, norm: Any, xi: Any) -> Any:
         return round_shift(sigma.view(np.int32) * xi, SIGMA_FRACTION + GAUSS_FRACTION)
     limited = np.minimum(sigma, _SIGMA_MAX).astype(np.int64)
     return round_shift(limited * xi, SIGMA_FRACTION + GAUSS_FRACTION).astype(np.int32)
+
+
+def mismatched(gain: Any, offset: Any, words: Any) -> tuple[Ints, Ints]:
+    """Return gain and offset of converters with errors, `words` as the registers `mismatch` have them."""
+    words = np.asarray(words, np.int64)
+    of_gain = (words >> MISMATCH_OFFSET_BITS ^ _GAIN_SIGN) - _GAIN_SIGN
+    of_offset = (words & (1 << MISMATCH_OFFSET_BITS) - 1 ^ _OFFSET_SIGN) - _OFFSET_SIGN
+    change = (gain >> MISMATCH_CUT) * of_gain >> (MISMATCH_GAIN_FRACTION - MISMATCH_CUT)
+    return (saturate(gain + change, 0, (1 << ADC_GAIN_BITS) - 1),
+            offset + (of_offset << ADC_SHIFT - MISMATCH_OFFSET_FRACTION))
 
 
 def convert(charge: Any, gain: Any, offset: Any, code_max: int) -> tuple[Narrow, NDArray[np.bool_]]:

@@ -68,7 +68,9 @@ def _hermes(name: str, devices: int, gmax: float, t0: float, programmed: tuple[f
         programmed=_law("polynomial", _HERMES, *programmed, unit="uS"),
         drift_mean=_law("branches", _HERMES, 0.0945, -0.0182, -0.0387, 0.072, 0.13, 0.0736, -0.0126, -0.0436),
         drift_spread=_law("branches", _HERMES, *spread), flicker=_law("branches", _HERMES, *flicker),
-        read_noise=_PCM_READ, window=_assumed(0.024 * gmax, "uS", "assumed: 2.4 % of Gmax"), **_LOOP)
+        read_noise=_PCM_READ, converter_gain_spread=Number(
+            0.07, "1", "D", "HERMES core: static spread within +-21 %, taken as three standard deviations [N]"),
+        window=_assumed(0.024 * gmax, "uS", "assumed: 2.4 % of Gmax"), **_LOOP)
 
 
 HERMES_1 = _hermes(

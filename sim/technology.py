@@ -14,7 +14,7 @@ import numpy as np
 
 from sim.law import Ageing, Floats, Law, Number
 
-__all__ = ["CLOSED_LOOP", "EFFECTS", "GRADIENT", "PULSES", "STATISTICAL", "WAYS", "Technology", "drift_mean",
+__all__ = ["CLOSED_LOOP", "EFFECTS", "FAULTS", "GRADIENT", "PULSES", "STATISTICAL", "WAYS", "Technology", "drift_mean",
            "drift_spread", "mean_shift", "reset_edge", "sigma_flicker", "sigma_programmed", "sigma_pulse", "sigma_read"]
 
 PULSES = ("melt", "one-way", "bipolar", "bits")
@@ -33,6 +33,11 @@ host, which reads whole arrays. What pulses and relaxation are is the same in th
 EFFECTS = {"programming": "programming", "window": "window_error", "verify-noise": "verify_noise",
            "relaxation": "relaxation", "drift": "drift", "1/f": "flicker_noise", "read": "read"}
 """Effects that can be switched off, and their switches."""
+
+
+FAULTS = {"stuck": ("stuck", "stuck_rate", "1", 1.0), "wear": ("wear", "endurance", "pulses", 1e12),
+          "converters": ("converters", "converter_gain_spread", "1", 0.4)}
+"""Faults that can be switched on: switch, quantity, its unit and largest value."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -95,6 +100,10 @@ class Technology:
     """Of the conductance against temperature."""
     on_off: Number | None = None
     """Ratio of the two states of a bit."""
+    converter_gain_spread: Number | None = None
+    """Spread of the gain of the converters of an array, relative to it."""
+    converter_offset_spread: Number | None = None
+    """Spread of their offset, in codes."""
     mismatch: Number | None = None
     """Spread of a bit's conductance from cell to cell, relative to it."""
 
@@ -124,6 +133,8 @@ class Technology:
     """Some devices are stuck."""
     wear: bool = False
     """Pulses wear devices, in builds that count it."""
+    converters: bool = False
+    """Converters differ, in builds where they can."""
     illustrative: bool = False
     """Numbers from memory (mark M) count, too; results are illustrations then."""
     extrapolate: bool = False
@@ -164,6 +175,33 @@ class Technology:
         """Return a law by name, or raise ValueError if this technology has none, or has it from memory only."""
         found = self._known(name)
         assert isinstance(found, Law), name
+        return found
+
+    def with_fault(self, text: str) -> "Technology":
+        """Return a copy with a fault of FAULTS switched on: its name, or name=value in place of the source's number.
+
+        Raises
+        ------
+        ValueError
+            If there is no such fault, or the value is none.
+        """
+        name, _, value = text.partition("=")
+        if name not in FAULTS:
+            raise ValueError(f"unknown fault {name!r}: choose from {', '.join(FAULTS)}")
+        switch, quantity, unit, largest = FAULTS[name]
+        changes: dict[str, Any] = {switch: True}
+        if value:
+            try:
+                number = float(value)
+            except ValueError:
+                number = math.nan
+            if not 0 <= number <= largest:
+                raise ValueError(f"{name}={value}: {quantity.replace('_', ' ')} must be 0 to {largest:g}")
+            changes[quantity] = Number(number, unit, "U", "as asked for")
+        if switch == "stuck" and self.stuck_value is None:
+            changes["stuck_value"] = Number(0.0, "1", "X", "assumed: at the lowest conductance")
+        found = self.replace(**changes)
+        found.number(quantity)
         return found
 
     def _known(self, name: str) -> Any:

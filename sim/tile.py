@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from rtl.params import ACTIVATION_MAX, FlitKind, Geometry, Purpose, hash_counter, hash_key, probe_place
 from rtl.params.formats import NORM_FRACTION
-from rtl.params.registers import COLUMN_STRIDE, EngineRegion, fields
-from sim.adc import convert, noise_charge, norm
+from rtl.params.registers import COLUMN_STRIDE, EngineRegion, column_fields, fields
+from sim.adc import convert, mismatched, noise_charge, norm
 from sim.affine import affine
 from sim.dac import word_sums
 from sim.engine import Weights
@@ -87,7 +87,7 @@ class Tiles:
                 self.free[context] = 0
         else:
             index, field = divmod(offset, COLUMN_STRIDE)
-            for register in fields("engine", EngineRegion.COLUMNS):
+            for register in column_fields(self.geometry):
                 if register.offset == field and index < self.geometry.column_words:
                     value &= (1 << register.bits) - 1
                     negative = register.signed and value >> (register.bits - 1)
@@ -98,7 +98,7 @@ class Tiles:
         if region == EngineRegion.INPUTS:
             return int(self.inputs[offset])
         index, field = divmod(offset, COLUMN_STRIDE)
-        for register in fields("engine", EngineRegion.COLUMNS):
+        for register in column_fields(self.geometry):
             if register.offset == field and index < self.geometry.column_words:
                 return int(self.constants[register.name][index]) & 0xFFFFFFFF
         return 0
@@ -127,7 +127,8 @@ class Tiles:
         noise = self.constants["noise"][span]
         if noise.any():
             charge += noise_charge(noise, norm(squares)[:, None], self._read_samples(record, message))
-        code, clipped = convert(charge, record["adc_gain"], record["adc_offset"], self.geometry.code_max)
+        code, clipped = convert(charge, *self._real(record, record["adc_gain"], record["adc_offset"]),
+                                self.geometry.code_max)
         partial = np.zeros((len(x), -(-columns // width) * width), np.int32)
         partial[:, :columns] = affine(code, self.constants["scale"][span], self.constants["bias"][span])
 
@@ -154,9 +155,14 @@ class Tiles:
             charge += noise_charge(noise, size, self._samples(record, purpose, drive.place(rows), events))
         gain, offset = ((record["adc_gain"], record["adc_offset"]) if drive.inference_range else
                         (self.settings["verify_gain"], self.settings["verify_offset"]))
-        code, _ = convert(charge, gain, offset, self.geometry.code_max)
+        code, _ = convert(charge, *self._real(record, gain, offset), self.geometry.code_max)
         self.counters["verify_conversions"] += code.size
         return code
+
+    def _real(self, record: dict[str, int], gain: int, offset: int) -> tuple[Any, Any]:
+        """Return gain and offset of the converters of a context: of each column where they differ."""
+        words = self.constants["mismatch"][self._span(record)]
+        return mismatched(gain, offset, words) if words.any() else (gain, offset)
 
     @staticmethod
     def _span(record: dict[str, int]) -> slice:

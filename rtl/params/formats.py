@@ -44,6 +44,12 @@ ADC_GAIN_BITS = 20
 ADC_SHIFT = 24
 """Code = round((charge + noise) * gain + offset), gain and offset in units of 2**-24 codes."""
 
+MISMATCH_GAIN_BITS, MISMATCH_OFFSET_BITS = 12, 16
+MISMATCH_GAIN_FRACTION, MISMATCH_OFFSET_FRACTION = 12, 8
+"""Errors of one column's converter: of its gain, relative, in 2**-12, and of its offset, in 2**-8 codes; signed."""
+MISMATCH_CUT = 4
+"""Low bits of a gain that its error is not a share of, so that one hard multiplier takes the others."""
+
 AFFINE_SCALE_BITS = 16
 AFFINE_SHIFT = 8
 """Partial sum = round(code * scale / 2**8) + bias."""
@@ -109,6 +115,8 @@ class Purpose(enum.IntEnum):
     VARIATION = 7
     """What a device is born with: (row, column, device), event = 0. Bytes of the first word choose its step up, its
     step down and its endurance; the second word tells whether it is stuck."""
+    CONVERTER = 8
+    """Error of a column's converter, drawn by the host: (0, column), event = 0; of its gain (first word) and offset."""
 
 
 ROW_SHIFT, COLUMN_SHIFT, DEVICE_SHIFT = 18, 4, 0

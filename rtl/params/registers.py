@@ -182,6 +182,8 @@ _COLUMN_FIELDS = (
     ("scale", 16, "affine scale, signed, 8 fraction bits"),
     ("bias", 24, "affine bias, signed"),
     ("noise", 16, "noise constant, 12 fraction bits; written by AGE"),
+    ("mismatch", 28, "error of the converter: of its gain (signed 12 bits, 2**-12 of it) << 16 | of its offset "
+     "(signed 16 bits, 2**-8 codes); 0 in a build without mismatch (emulation only)"),
 )
 
 _ENGINE_COUNTERS = (
@@ -262,6 +264,11 @@ def register(unit_kind: str, region: Region, name: str) -> Register:
 def fields(unit_kind: str, region: Region) -> tuple[Register, ...]:
     """Return the registers of one region, in the order of their offsets."""
     return tuple(r for r in REGISTER_MAP if r.unit == unit_kind and r.region == region)
+
+
+def column_fields(geometry: Geometry) -> tuple[Register, ...]:
+    """Return the constants of a column that a build has."""
+    return tuple(r for r in fields("engine", EngineRegion.COLUMNS) if geometry.mismatch or r.name != "mismatch")
 
 
 def address(unit: int, region: Region | int, offset: int) -> int:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from host.compare import compare
 from rtl.params import preset
+from sim.law import Number
 from sim.presets import technology
 from tests.chip.machine import bearable, cases, images, model, place, registers, verilated
 
@@ -113,6 +114,23 @@ def test_gradient_descent(geometry, name, other):
     with other(geometry) as device, model(geometry, seed=5, chip=6) as reference:
         check(device, reference, place(SEVERAL_TILES, 7, geometry), kind, images(SEVERAL_TILES, 8, 3), how="gradient",
               ages=(1e4,))
+
+
+@pytest.mark.parametrize("other", [registers, verilated], ids=["registers", "verilated"])
+def test_every_fault_at_once(other):
+    """Stuck and worn devices, converters that differ and are calibrated: in a build that has all of it."""
+    geometry = TINY.replace(wear_bits=5, mismatch=True)
+    kind = technology("pcm-hermes-1")
+    for fault in ("stuck=0.05", "wear=12", "converters=0.15"):
+        kind = kind.with_fault(fault)
+    kind = kind.replace(converter_offset_spread=Number(3.0, "codes", "U", "test"))
+    x = images(SEVERAL_TILES, 10, 5)
+    with other(geometry) as device, model(geometry, seed=8, chip=9) as reference:
+        check(device, reference, place(SEVERAL_TILES, 9, geometry), kind, x, ages=(1e5,))
+        found = [[*one.calibrate().inference, *one.column_constants(), *one.infer_codes(x)]
+                 for one in (reference, device)]
+        for ours, theirs in zip(*found, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
 
 
 @pytest.mark.parametrize("geometry", [TINY, PAIRS, SMALL], ids=lambda geometry: geometry.name)

@@ -7,10 +7,10 @@ import pytest
 
 from rtl.adc import Adc, norm_bits
 from rtl.params import PRESETS, Geometry
-from sim.adc import convert, noise_charge
+from sim.adc import convert, mismatched, noise_charge
 from tests.rtl.bench import run_requests
 
-GEOMETRIES = [PRESETS["tiny"], PRESETS["pairs"], PRESETS["demo"],
+GEOMETRIES = [PRESETS["tiny"], PRESETS["pairs"], PRESETS["demo"], PRESETS["faulty"],
               Geometry(name="large", rows=1024, columns=1024, lanes=64, pairs=2, significance=4, adc_bits=12),
               Geometry(name="coarse", rows=4, lanes=4, columns=4, adc_bits=4)]
 
@@ -46,10 +46,20 @@ def _requests(g, rng, count):
 def test_codes_equal_the_model(geometry):
     rng = np.random.default_rng(3)
     requests = _requests(geometry, rng, 150)
-    requests["tag"] = rng.integers(0, 1 << 9, len(requests["charge"]))
+    count = len(requests["charge"])
+    requests["tag"] = rng.integers(0, 1 << 9, count)
+    gain_error = np.concatenate([_corners(rng, count // 2, -2048, -1, 0, 1, 2047),
+                                 rng.integers(-400, 400, count - count // 2)])
+    offset_error = np.concatenate([rng.integers(-1000, 1000, count - count // 2),
+                                   _corners(rng, count // 2, -32768, -1, 0, 1, 32767)])
+    words = (gain_error & 0xFFF) << 16 | offset_error & 0xFFFF
+    requests |= {"gain_error": gain_error, "offset_error": offset_error}
     seen = run_requests(Adc(geometry=geometry, tag=9), requests, ("code", "clipped", "tag"), rng)
     noise = noise_charge(requests["noise"], requests["norm"], requests["xi"])
-    code, clipped = convert(requests["charge"] + noise, requests["gain"], requests["offset"], geometry.code_max)
+    gain, offset = requests["gain"], requests["offset"]
+    if geometry.mismatch:
+        gain, offset = mismatched(gain, offset, words)
+    code, clipped = convert(requests["charge"] + noise, gain, offset, geometry.code_max)
     np.testing.assert_array_equal(seen["code"], code)
     np.testing.assert_array_equal(seen["clipped"], clipped)
     np.testing.assert_array_equal(seen["tag"], requests["tag"])

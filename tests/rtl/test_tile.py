@@ -8,7 +8,7 @@ import pytest
 from amaranth.sim import Simulator
 
 from rtl.params import FlitKind, Geometry, Purpose, preset
-from rtl.params.registers import COLUMN_STRIDE, EngineRegion
+from rtl.params.registers import COLUMN_STRIDE, EngineRegion, column_fields
 from rtl.tile import Tile
 from rtl.totals import COUNTER_BITS
 from sim.message import Message
@@ -57,10 +57,12 @@ class Bench:
         self.writes += [(EngineRegion.INPUTS, 10 + context, context | 1 << 6)]
         for c in range(column_base, column_base + columns):
             scale, bias = (int(rng.integers(-2**(b - 1), 2**(b - 1))) for b in (16, 24))
-            for name, value in (("scale", scale), ("bias", bias), ("noise", int(rng.integers(0, 2**16)))):
-                self.model.constants[name][c] = value
-                field = ("scale", "bias", "noise").index(name)
-                self.writes.append((EngineRegion.COLUMNS, c * COLUMN_STRIDE + field, value))
+            values = {"scale": scale, "bias": bias, "noise": int(rng.integers(0, 2**16)),
+                      "mismatch": (int(rng.integers(-400, 400)) & 0xFFF) << 16 | int(rng.integers(1 << 16))}
+            for register in column_fields(g):
+                value = values[register.name]
+                self.model.constants[register.name][c] = value
+                self.writes.append((EngineRegion.COLUMNS, c * COLUMN_STRIDE + register.offset, value))
 
     def vectors(self, context: int, count: int) -> np.ndarray:
         """Random activations (count, words * W), the first ones extreme, zero past the rows."""
@@ -176,7 +178,7 @@ def read_counters(ctx, dut) -> dict:
 CASES = [
     ("tiny", {}, [(8, 8), (5, 4), (4, 7), (8, 5)]),
     ("tiny", {"lanes": 8}, [(8, 8), (5, 4), (4, 7), (8, 5)]),
-    ("pairs", {}, [(8, 8), (3, 6), (8, 4), (7, 5)]),
+    ("pairs", {"mismatch": True}, [(8, 8), (3, 6), (8, 4), (7, 5)]),
     ("tiny", {"rows": 20, "columns": 12, "lanes": 5 * 2, "transport": 5, "net_words": 128, "contexts": 3},
      [(20, 12), (11, 4), (8, 7)]),
 ]
