@@ -125,6 +125,8 @@ def run(
     illustrative: IllustrativeOption = False,
     without: WithoutOption = None,
     with_: WithOption = None,
+    spares: Annotated[int, typer.Option("--spares", min=0, max=512, help="Neurons more in each hidden layer: after "
+                                        "programming all move so that bad cells matter least.")] = 0,
     calibrate: Annotated[bool, typer.Option("--calibrate", help="Measure the converters' gains and offsets after "
                                                                 "programming, and take them off.")] = False,
     seed: SeedOption = None,
@@ -138,7 +140,7 @@ def run(
     plan = RunPlan(network=network, data=data, device=device, technology=technology, programming=programming,
                    age=parse_age(age), compensate=compensate, images=images, seed=seed, extrapolate=extrapolate,
                    illustrative=illustrative, without=tuple(without or ()), faults=tuple(with_ or ()),
-                   calibrate=calibrate)
+                   calibrate=calibrate, spares=spares)
     screen.result(run_network(plan, screen))
 
 

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from host.compiler import compile_network
 from host.data import mnist
 from host.errors import BitlineError
-from host.network import load_network
+from host.network import Network, load_network
 from host.placement import Placement
 from host.slicing import BIT_NET, slice_network
 from rtl.params import Geometry
 
-__all__ = ["Data", "load_data", "parse_age", "place"]
+__all__ = ["Data", "calibrated_network", "load_data", "parse_age", "place"]
 
 CALIBRATION = 500
 """Vectors of the data from which ranges are taken where the file has no calibration of its own."""
@@ -126,11 +126,23 @@ def place(path: str | Path, geometry: Geometry, calibration: Any | None, *, bits
     path = Path(path)
     if path.suffix == ".npz":
         return Placement.load(path, geometry)
+    network, calibration = calibrated_network(path, calibration)
+    if bits:
+        return slice_network(network, geometry, calibration, BIT_NET * geometry.significance)
+    return compile_network(network, geometry, calibration)
+
+
+def calibrated_network(path: str | Path, calibration: Any | None) -> tuple[Network, Any]:
+    """Return the network of an ONNX file, and what to calibrate it with, (N, inputs).
+
+    Raises
+    ------
+    BitlineError
+        If there is nothing to calibrate with, or of another size.
+    """
     network = load_network(path)
     if calibration is None:
         raise BitlineError(f"{path} must be calibrated: give --data with inputs of the kind that it will see")
     if calibration.shape[1] != network.input_size:
         raise BitlineError(f"the data has {calibration.shape[1]} values a vector, {path} takes {network.input_size}")
-    if bits:
-        return slice_network(network, geometry, calibration, BIT_NET * geometry.significance)
-    return compile_network(network, geometry, calibration)
+    return network, calibration

@@ -2,6 +2,7 @@
 
 import dataclasses
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,15 +10,20 @@ import numpy as np
 from host.api import open_device
 from host.compare import compare
 from host.compensation import KINDS, Calibration, Compensation
+from host.compiler import compile_network
 from host.console import Screen
 from host.device import Device
 from host.errors import BitlineError
 from host.honesty import assumed, marks, modelled, not_modelled
-from host.inputs import Data, load_data, place
+from host.inputs import Data, calibrated_network, load_data, place
+from host.placement import Placement
 from host.placing import tell_bits
+from host.programming import ProgramResult
 from host.results import BitExact, age_name
+from host.spares import found_cells, reordered, with_spares
 from host.technologies import technology_named
 from host.urls import parse_url
+from rtl.params import Geometry
 from sim.tables import window_counts
 from sim.technology import CLOSED_LOOP, STATISTICAL, WAYS, Technology
 
@@ -42,6 +48,7 @@ class RunPlan:
     without: tuple[str, ...] = ()
     faults: tuple[str, ...] = ()
     calibrate: bool = False
+    spares: int = 0
     age: float = 0.0
     compensate: str = "none"
     images: int | None = None
@@ -67,7 +74,9 @@ def run_network(plan: RunPlan, screen: Screen) -> dict[str, Any]:
     kind, data = plan.kind(), load_data(plan.data, images=plan.images)
     if plan.compensate not in KINDS:
         raise BitlineError(f"--compensate {plan.compensate}: choose {', '.join(KINDS)}")
-    placement = place(plan.network, parse_url(plan.device).geometry, data.calibration, bits=kind.pulse == "bits")
+    geometry = parse_url(plan.device).geometry
+    placement = (place_with_spares(plan, geometry, data, kind) if plan.spares else
+                 place(plan.network, geometry, data.calibration, bits=kind.pulse == "bits"))
     tell_bits(placement, screen)
     if data.x.shape[1] != placement.layers[0].inputs:
         raise BitlineError(f"{data.name} has {data.x.shape[1]} values a vector, "
@@ -78,6 +87,16 @@ def run_network(plan: RunPlan, screen: Screen) -> dict[str, Any]:
         device.configure(placement)
         with screen.stage("programming"):
             programmed = device.program(kind, how=plan.programming, progress=screen.progress)
+        cells = found_cells(placement, kind, programmed, seed=device.seed, chip=device.chip)
+        if plan.programming != STATISTICAL:
+            screen.say(str(cells))
+        if plan.spares:
+            with screen.stage("another order of the neurons, and programming"):
+                placement = reorder(plan, placement, kind, programmed, data)
+                device.configure(placement)
+                programmed = device.program(kind, how=plan.programming, progress=screen.progress)
+                cells = found_cells(placement, kind, programmed, seed=device.seed, chip=device.chip)
+                screen.say(str(cells))
         if plan.calibrate:
             with screen.stage("calibration of the converters"):
                 calibrated = device.calibrate()
@@ -117,9 +136,26 @@ def run_network(plan: RunPlan, screen: Screen) -> dict[str, Any]:
         screen.say(mark)
     return {"device": plan.device, "technology": plan.technology, "programming": way,
             "age_seconds": plan.age, "compensate": plan.compensate, "compensation": compensated.as_dict(),
-            "marks": marks(kind, plan.age), "write_verify": {"pulses_mean": pulses, "converged_fraction": converged,
-                                                          "conversions": programmed.conversions},
+            "marks": marks(kind, plan.age), "cells": dataclasses.asdict(cells),
+            "write_verify": {"pulses_mean": pulses, "converged_fraction": converged,
+                             "conversions": programmed.conversions},
             **values, **said}
+
+
+def place_with_spares(plan: RunPlan, geometry: Geometry, data: Data, kind: Technology) -> Placement:
+    """Return the placement of a network with spare neurons, or raise BitlineError if there can be none."""
+    if Path(plan.network).suffix == ".npz" or kind.pulse == "bits" or plan.programming == STATISTICAL:
+        raise BitlineError("--spares needs an ONNX file, a technology whose cells hold weights, and a programming that "
+                           "tells bad cells: closed-loop or gradient")
+    network, calibration = calibrated_network(plan.network, data.calibration)
+    return compile_network(with_spares(network, plan.spares), geometry, calibration)
+
+
+def reorder(plan: RunPlan, placement: Placement, kind: Technology, found: ProgramResult, data: Data) -> Placement:
+    """Return the placement with the neurons in an order that suits the cells."""
+    network, calibration = calibrated_network(plan.network, data.calibration)
+    ordered = reordered(with_spares(network, plan.spares), placement, kind, found)
+    return compile_network(ordered, placement.geometry, calibration)
 
 
 def _told_converters(found: Calibration) -> str:

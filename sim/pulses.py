@@ -66,6 +66,8 @@ def pulse_settings(device: Technology, geometry: Geometry, way: str) -> dict[str
     settings = {"pulse_kind": int(kind), "amplitude_limit": G16_MAX, "first_amplitude": 0, "increment": 0, "restart": 0,
                 "refresh_limit": 0, "absorb": 0, "minor_only": 0, "common_variation": 1, "stuck_rate": 0,
                 "stuck_value": 0, "wear_rate": 0, "direct": 0}
+    if device.stuck or device.wear:
+        settings["absorb"] = 1
     if device.stuck:
         rate, value = device.number("stuck_rate").one, device.number("stuck_value").one
         settings |= {"stuck_rate": min(round(rate * 2**32), 2**32 - 1),

@@ -203,7 +203,8 @@ PRESETS = _presets(
              routes=16, result_words=32, result_vectors=4),
     Geometry(name="small", engines=2, contexts=4, rows=32, columns=16, lanes=16, net_words=128, cells=2048,
              column_words=64, digital_words=256, instructions=32, programs=4, routes=32),
-    Geometry(name="faulty", engines=2, contexts=4, wear_bits=16, mismatch=True),
+    Geometry(name="faulty", contexts=16, wear_bits=16, mismatch=True, net_words=2048, cells=1 << 16,
+             column_words=1024),
     Geometry(name="board-small", engines=1, contexts=4, rows=32, columns=16, lanes=8, transport=2,
              digital_turns=2, state_bits=9,
              net_words=256, cells=2048, column_words=64, digital_words=256, instructions=32, programs=4, routes=16,
@@ -215,7 +216,7 @@ PRESETS = _presets(
              column_words=1024, mesh_columns=3),
 )
 """Named geometries. `demo` holds 784-128-10 and fits the ULX3S-85F; its states have 9 bits because 16 would not.
-`faulty` is as large as `demo`, and its devices wear and its converters differ where a technology says so.
+`faulty` holds what `demo` does and spares; its devices wear and its converters differ where a technology says so.
 `tile512` and `tile1024` have tiles as large as published chips, for the model: no board of ours holds their states.
 """
 
