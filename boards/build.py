@@ -170,7 +170,7 @@ def build(name: str, *, seeds: Sequence[int] | None = None, directory: str | Pat
     multipliers = by_component(place / f"{stem}.mult.txt")
 
     def attempt(seed: int, router: str) -> tuple[Attempt, Resources]:
-        return route(platform, place, stem, seed, router, options, limit_s)
+        return route(platform, place, stem, seed, router, (*target.options, *options), limit_s)
 
     routers = sorted(ROUTERS, key=lambda router: router != target.router)
     attempts, resources = search(attempt, seeds, routers, progress)

@@ -4,6 +4,7 @@ docs/boards/ulx3s.md tells what fits, and how to load it.
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 from amaranth.hdl import ClockDomain, Module, Signal
@@ -48,6 +49,8 @@ class Board:
         Of nextpnr, tried first.
     sites : Sites, optional
         Of the device, where the engines need a floorplan (`boards/floorplan.py`).
+    options : sequence of str
+        Of nextpnr, for all runs.
     """
 
     name: str
@@ -60,6 +63,7 @@ class Board:
     seed: int = 1
     router: str = "router1"
     sites: Sites | None = None
+    options: Sequence[str] = ()
 
     def make_platform(self) -> Any:
         """Return a new platform with the family's own cells: it can build one design only."""
@@ -76,7 +80,7 @@ BOARDS = {
     entry.name: entry
     for entry in (
         Board(name="ulx3s-85f", platform="ULX3S_85F_Platform", geometry=preset("demo"), clock_hz=50e6,
-              lut_ram_words=64, router="router2", sites=ECP5_85F),
+              lut_ram_words=64, sites=ECP5_85F, options=("--placer-heap-beta", "0.75")),
         Board(name="ulx3s-45f", platform="ULX3S_45F_Platform", geometry=preset("board-small"), clock_hz=50e6),
         Board(name="ulx3s-12f", platform="ULX3S_12F_Platform", geometry=preset("board-small"), clock_hz=50e6,
               block_ram_words=16),
