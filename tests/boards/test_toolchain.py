@@ -15,6 +15,7 @@ from boards.toolchain import (
     ToolTimeoutError,
     cache_directory,
     content_hash,
+    loop_zeros,
     relax_collisions,
     run_tool,
     run_yosys,
@@ -53,6 +54,27 @@ def test_tool_that_takes_too_long_is_stopped(tmp_path):
 def test_yosys_error_is_a_sentence(tmp_path):
     with pytest.raises(ToolError, match="synthesis failed"):
         run_yosys(["read_rtlil missing.il"], log=tmp_path / "log", what="synthesis", cwd=tmp_path)
+
+
+def words(name, values):
+    return "  initial begin\n" + "".join(f"    {name}[{k}] = {value};\n" for k, value in values) + "  end\n"
+
+
+def test_zeros_of_a_memory_become_a_loop():
+    head, tail = "  reg [8:0] nets [7:0];\n", "  always @(posedge clk) begin\n  end\n"
+    for name in ("nets", r"\core0.nets "):
+        found = loop_zeros(head + words(name, [(k, "9'h000") for k in range(8)]) + tail)
+        assert found == f"{head}  initial for (int k = 0; k < 8; k = k + 1) {name}[k] = 9'h000;\n{tail}"
+
+
+@pytest.mark.parametrize("values", [
+    [(0, "9'h000"), (1, "9'h001"), (2, "9'h000")],
+    [(0, "9'h000"), (2, "9'h000")],
+    [(1, "9'h000"), (2, "9'h000")],
+])
+def test_other_memories_stay_as_they_are(values):
+    text = words("nets", values) + words("others", values)
+    assert loop_zeros(text) == text
 
 
 def test_verilog_has_flat_port_names():
