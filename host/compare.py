@@ -17,7 +17,7 @@ Observed = dict[str, list[Any]]
 
 
 def observe(device: Device, placement: Placement, technology: Technology, x: Any, *, how: str,
-            ages: Sequence[float], progress: Progress) -> Observed:
+            ages: Sequence[float], nets: bool, progress: Progress) -> Observed:
     """Program a device, run x fresh, then at each age compensated; return every integer that came of it."""
     before = device.counters()
     device.configure(placement)
@@ -36,23 +36,24 @@ def observe(device: Device, placement: Placement, technology: Technology, x: Any
         outputs, times = device.infer_codes(x, progress=progress)
         found["outputs"].append(outputs)
         found["target time"].append(times)
-    found["nets"] = list(device.nets(progress=progress))  # of the last age
+    found["nets"] = list(device.nets(progress=progress)) if nets else []  # of the last age
     found["counters"] = [np.array([after - before[name] for name, after in device.counters().items()], np.int64)]
     return found
 
 
 def compare(device: Device, reference: Device, placement: Placement, technology: Technology, x: Any, *,
-            how: str = CLOSED_LOOP, ages: Sequence[float] = (), progress: Progress) -> BitExact:
+            how: str = CLOSED_LOOP, ages: Sequence[float] = (), nets: bool = True, progress: Progress) -> BitExact:
     """Do the same on two devices with the same seed and return what differs.
 
     Parameters
     ----------
     how : way of programming
     ages : seconds at which x is run again, compensated
+    nets : also read every net, which takes a chip in gates longer than to program it
     """
     device.seed, device.chip = reference.seed, reference.chip
-    ours = observe(reference, placement, technology, x, how=how, ages=ages, progress=progress)
-    theirs = observe(device, placement, technology, x, how=how, ages=ages, progress=progress)
+    ours = observe(reference, placement, technology, x, how=how, ages=ages, nets=nets, progress=progress)
+    theirs = observe(device, placement, technology, x, how=how, ages=ages, nets=nets, progress=progress)
     return BitExact(images=len(x), parts={name: _count(ours[name], theirs[name]) for name in ours if ours[name]})
 
 

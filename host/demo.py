@@ -195,7 +195,8 @@ def _run_simulation(plan: DemoPlan, screen: Screen, kind: Technology, placement:
             result, simulation=f"the bit-exact check was not run: {error}")
     with device, open_device(f"model:{plan.geometry}", seed=plan.seed) as reference:
         with screen.stage(f"sim: programming, {len(chosen)} digits, comparison"):
-            found: BitExact = compare(device, reference, placement, kind, chosen, ages=plan.sim_ages,
+            # Nets show in the outputs; to read each takes longer than all the rest. `bitline verify` does.
+            found: BitExact = compare(device, reference, placement, kind, chosen, ages=plan.sim_ages, nets=False,
                                       progress=screen.progress)
         with screen.stage("sim: speed"):
             busy, streaming, images_per_second = stream_speed(device, chosen)

@@ -154,7 +154,9 @@ def _exact_table(result: DemoResult) -> str:
     rows = [(name, f"{compared:,}", f"{differing:,}") for name, (compared, differing) in result.bit_exact.parts.items()]
     rows.append(("all", f"{result.bit_exact.compared:,}", f"{result.bit_exact.differing:,}"))
     return (f"<p>The verilated RTL was programmed by its own write-verify and ran {result.bit_exact.images} digits; "
-            "every integer was compared with the model's.</p>" + _table(("integers", "compared", "differing"), rows))
+            "every output, device state, counter and time was compared with the model's. Nets show in the outputs; "
+            "<code>bitline verify</code> compares them one by one.</p>"
+            + _table(("integers", "compared", "differing"), rows))
 
 
 def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

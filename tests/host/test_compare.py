@@ -42,6 +42,12 @@ def test_register_by_register_is_the_same():
     assert found.parts["counters"][0] > 10
 
 
+def test_nets_are_read_only_when_asked_for():
+    cells = sum(tile.rows * tile.columns for tile in placement().tiles)
+    assert compared(open_device("model:small?seed=5")).parts["nets"] == (cells, 0)
+    assert "nets" not in compared(open_device("model:small?seed=5"), nets=False).parts
+
+
 class Spoiled(Device):
     """A device that programs all, and then changes the lowest bit of one state."""
 
