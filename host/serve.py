@@ -100,8 +100,12 @@ class TcpDoor:
                 client.setblocking(False)
                 client.send(BUSY_NOTICE)
             return
-        client.settimeout(_IDLE)
-        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        try:
+            client.settimeout(_IDLE)
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        except OSError:  # gone already
+            client.close()
+            return
         self._client = client
 
     def send(self, payload: bytes) -> None:

@@ -11,6 +11,8 @@ from sim.fixed import Ints, Narrow, round_shift, saturate
 
 _ELEMENT_MAX = (1 << (ELEMENT_BITS - 1)) - 1
 _ADDRESSES = 1 << 12
+_STEPS_MAX = 1 << 20
+"""Longest instruction: more steps than any memory has words, and few enough for one array."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +47,8 @@ def walk(code: Instruction, offset: int, depth: int) -> Walk:
         wrote it: what such a read sees depends on the pipeline.
     """
     counts = (code.n0, code.n1, code.n2)
+    if code.n0 * code.n1 * code.n2 > _STEPS_MAX:
+        raise ValueError(f"an instruction of {code.n0} * {code.n1} * {code.n2} steps is above {_STEPS_MAX}")
     reads: dict[str, Ints | None] = {}
     for name in ("a", "b"):
         mode = getattr(code, f"{name}_mode")

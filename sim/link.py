@@ -31,6 +31,10 @@ from rtl.params.registers import REGION_SHIFT, UNIT_SHIFT
 __all__ = ["Device", "Endpoint", "frame", "unframe"]
 
 _OFFSETS = (1 << REGION_SHIFT) - 1
+_NEVER_ANSWERS = (TimeoutError, ArithmeticError, LookupError, MemoryError, ValueError)
+"""What a device may raise. The model refuses to compute what no chip defines (a route without end, a program without a
+last instruction, rows beyond a tile); to the host that is a register that never answers, or a result that never comes.
+"""
 _REGIONS = (1 << UNIT_SHIFT - REGION_SHIFT) - 1
 
 
@@ -163,7 +167,7 @@ class Endpoint:
             return Status.BAD_REQUEST, b""
         try:
             words = [self.device.read(*_place(address + k * step)) for k in range(count)]
-        except TimeoutError:
+        except _NEVER_ANSWERS:
             return Status.BUS_TIMEOUT, b""
         return Status.OK, struct.pack(f"<{count}I", *words)
 
@@ -177,7 +181,7 @@ class Endpoint:
         try:
             for k, (word,) in enumerate(struct.iter_unpack("<I", body[arguments:])):
                 self.device.write(*_place(address + k * step), word)
-        except TimeoutError:
+        except _NEVER_ANSWERS:
             return Status.BUS_TIMEOUT
         return Status.OK
 
@@ -190,7 +194,10 @@ class Endpoint:
         return Status.OK
 
     def _receive(self) -> tuple[Status, bytes]:
-        result = self._rest or self.device.receive() or b""
+        try:
+            result = self._rest or self.device.receive() or b""
+        except _NEVER_ANSWERS:
+            result = b""
         part, self._rest = result[:REPLY_BYTES], result[REPLY_BYTES:]
         return Status.MORE if self._rest else Status.OK, part
 

@@ -13,7 +13,7 @@ from rtl.params import EngineOperation, EngineRegion, Geometry, Purpose, Table
 from rtl.params.registers import register
 from sim.array import Array, Pulses
 from sim.fixed import Ints
-from sim.tile import Drive
+from sim.tile import Drive, context_of
 from sim.write_verify import WriteVerify
 
 __all__ = ["Programming", "TilePort"]
@@ -110,7 +110,7 @@ class Programming:
         return self.array.wear, self.geometry.wear_bits
 
     def _operate(self, operation: int) -> None:
-        context = self.settings["context"]
+        context = context_of(self.geometry, self.settings["context"])
         match operation:
             case EngineOperation.PROGRAM:
                 columns = self.records[context]["columns"]

@@ -44,6 +44,11 @@ def walsh(patterns: Ints, rows: int) -> Ints:
     return 1 - 2 * odd.astype(np.int64)
 
 
+def context_of(geometry: Geometry, number: int) -> int:
+    """Return the context that a register's number names: its high bits reach no memory."""
+    return number & (1 << (geometry.contexts - 1).bit_length()) - 1
+
+
 class Tiles:
     """What an engine computes with its contexts.
 
@@ -81,7 +86,7 @@ class Tiles:
     def write(self, region: int, offset: int, value: int) -> None:
         """Write a word of COLUMNS or INPUTS; a context that an input names is free at time 0."""
         if region == EngineRegion.INPUTS:
-            self.inputs[offset] = value & (2 * _INPUT_VALID - 1)
+            self.inputs[offset % len(self.inputs)] = value & (2 * _INPUT_VALID - 1)
             context = value & (_INPUT_VALID - 1)
             if value & _INPUT_VALID and context < len(self.free):
                 self.free[context] = 0
@@ -96,7 +101,7 @@ class Tiles:
     def read(self, region: int, offset: int) -> int:
         """Read a word of COLUMNS or INPUTS, as 32 bits."""
         if region == EngineRegion.INPUTS:
-            return int(self.inputs[offset])
+            return int(self.inputs[offset % len(self.inputs)])
         index, field = divmod(offset, COLUMN_STRIDE)
         for register in column_fields(self.geometry):
             if register.offset == field and index < self.geometry.column_words:
@@ -108,7 +113,7 @@ class Tiles:
         entry = int(self.inputs[message.route])
         if not entry & _INPUT_VALID:
             return []
-        context = entry & (_INPUT_VALID - 1)
+        context = context_of(self.geometry, entry & (_INPUT_VALID - 1))
         record, weights = self._context(context)
         used = -(-record["rows"] // self.geometry.transport) * self.geometry.transport
         if message.elements.shape[1] != used:
