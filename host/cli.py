@@ -45,6 +45,8 @@ WithoutOption = Annotated[list[str] | None, typer.Option(
 WithOption = Annotated[list[str] | None, typer.Option(
     "--with", metavar="FAULT[=X]", help="Switch a fault on: stuck[=share of devices], wear[=pulses that half endure], "
                                         "converters[=spread of their gain]. May be given again.")]
+TemperatureOption = Annotated[float | None, typer.Option(
+    "--temperature", help="Of the array when it is read, in degrees Celsius. [default: that of programming, 25]")]
 IllustrativeOption = Annotated[bool, typer.Option("--illustrative", help="Allow numbers from memory, unchecked.")]
 DataOption = Annotated[str, typer.Option("--data", metavar="FILE", help="An .npz with x and optionally y and "
                                                                         "calibration; or mnist.")]
@@ -125,6 +127,7 @@ def run(
     illustrative: IllustrativeOption = False,
     without: WithoutOption = None,
     with_: WithOption = None,
+    temperature: TemperatureOption = None,
     spares: Annotated[int, typer.Option("--spares", min=0, max=512, help="Neurons more in each hidden layer: after "
                                         "programming all move so that bad cells matter least.")] = 0,
     calibrate: Annotated[bool, typer.Option("--calibrate", help="Measure the converters' gains and offsets after "
@@ -140,7 +143,7 @@ def run(
     plan = RunPlan(network=network, data=data, device=device, technology=technology, programming=programming,
                    age=parse_age(age), compensate=compensate, images=images, seed=seed, extrapolate=extrapolate,
                    illustrative=illustrative, without=tuple(without or ()), faults=tuple(with_ or ()),
-                   calibrate=calibrate, spares=spares)
+                   temperature=temperature, calibrate=calibrate, spares=spares)
     screen.result(run_network(plan, screen))
 
 

@@ -18,7 +18,7 @@ _EFFECTS = (
 
 _NEVER = (
     "random telegraph noise", "correlation of 1/f noise in time: each age has a value of its own",
-    "temperature", "disturb of half-selected cells", "edges of pulses and jitter of their duration",
+    "disturb of half-selected cells", "edges of pulses and jitter of their duration",
     "voltage drop along rows and columns", "non-linearity and noise of the converters themselves",
     "saturation and leakage of the integrating capacitors",
     "energy: events are counted, but not yet weighed",
@@ -46,6 +46,9 @@ def modelled(technology: Technology, geometry: Geometry, way: str = CLOSED_LOOP)
                        f"at most {technology.number('iterations')} steps a phase; relaxation as after write-verify")
     return [
         *effects,
+        *([] if technology.temperature is None else [
+            f"conductance at {technology.temperature:g} degrees Celsius, with an activation energy "
+            f"({_source(technology.number('activation_energy'))})"]),
         *(text for switch, text in _FAULTS if getattr(technology, switch)),
         programming,
         f"conductance of a device in steps of {geometry.state_bits} bits, as the engine reads it of 8",
@@ -66,6 +69,8 @@ def not_modelled(technology: Technology) -> list[str]:
     parts = (("window_error", "what the window of write-verify leaves"), ("verify_noise", "noise of verify reads"),
              ("relaxation", "relaxation after programming"))
     off += [f"{text}: switched off" for switch, text in parts if not getattr(technology, switch)]
+    if technology.temperature is None:
+        off.append("temperature: arrays are read at that of programming")
     off += [f"{text}: switched off" for switch, text in _FAULTS if not getattr(technology, switch)]
     return [*off, *_NEVER]
 

@@ -47,6 +47,7 @@ class RunPlan:
     illustrative: bool = False
     without: tuple[str, ...] = ()
     faults: tuple[str, ...] = ()
+    temperature: float | None = None
     calibrate: bool = False
     spares: int = 0
     age: float = 0.0
@@ -57,7 +58,8 @@ class RunPlan:
     def kind(self) -> Technology:
         """Return the technology, or raise BitlineError if it does not fit the plan."""
         found = technology_named(self.technology, extrapolate=self.extrapolate, illustrative=self.illustrative,
-                                 without=self.without, faults=self.faults)
+                                 without=self.without, faults=self.faults,
+                                 temperature=self.temperature)
         if self.programming not in WAYS:
             raise BitlineError(f"--programming {self.programming}: choose from {', '.join(WAYS)}")
         try:

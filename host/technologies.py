@@ -30,8 +30,10 @@ _KEYS: dict[str, dict[str, type]] = {
 
 
 def technology_named(name: str, *, extrapolate: bool = False, illustrative: bool = False,
-                     without: Iterable[str] = (), faults: Iterable[str] = ()) -> Technology:
-    """Return a preset, or the technology of a .toml file, with some effects switched off and some faults on.
+                     without: Iterable[str] = (), faults: Iterable[str] = (),
+                     temperature: float | None = None) -> Technology:
+    """Return a preset, or the technology of a .toml file, with some effects switched off and some faults on, read at
+    a temperature (degrees Celsius).
 
     Raises
     ------
@@ -45,6 +47,8 @@ def technology_named(name: str, *, extrapolate: bool = False, illustrative: bool
         found = found.replace(extrapolate=extrapolate, illustrative=illustrative)
         for fault in faults:
             found = found.with_fault(fault)
+        if temperature is not None:
+            found = found.at_temperature(temperature)
     except ValueError as error:
         raise BitlineError(str(error)) from None
     return found

@@ -39,6 +39,7 @@ from sim.technology import (
     Technology,
     drift_mean,
     drift_spread,
+    heat_shift,
     mean_shift,
     reset_edge,
     sigma_flicker,
@@ -88,7 +89,7 @@ def _tables(device: Technology, age_seconds: float, way: str, geometry: Geometry
         Table.NU_MEAN: _words(drift_mean(device, origin) * (1 << NU_FRACTION)),
         Table.NU_SIGMA: _words(drift_spread(device, origin) * (1 << NU_FRACTION)),
         Table.FLICKER: _words(sigma_flicker(device, g, age_seconds) * (1 << NU_FRACTION)),
-        Table.SHIFT: _signed_words((mean_shift(device, g, age_seconds) + headroom) * per_unit),
+        Table.SHIFT: _signed_words((mean_shift(device, g, age_seconds) + heat_shift(device, g) + headroom) * per_unit),
     } | pulse_tables(device, geometry, way, g)
 
 

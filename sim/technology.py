@@ -14,8 +14,9 @@ import numpy as np
 
 from sim.law import Ageing, Floats, Law, Number
 
-__all__ = ["CLOSED_LOOP", "EFFECTS", "FAULTS", "GRADIENT", "PULSES", "STATISTICAL", "WAYS", "Technology", "drift_mean",
-           "drift_spread", "mean_shift", "reset_edge", "sigma_flicker", "sigma_programmed", "sigma_pulse", "sigma_read"]
+__all__ = ["CLOSED_LOOP", "EFFECTS", "FAULTS", "GRADIENT", "PULSES", "STATISTICAL", "TEMPERATURES", "WAYS",
+           "Technology", "drift_mean", "drift_spread", "heat_shift", "mean_shift", "reset_edge", "sigma_flicker",
+           "sigma_programmed", "sigma_pulse", "sigma_read"]
 
 PULSES = ("melt", "one-way", "bipolar", "bits")
 """What a pulse does: makes a new state (melt), only adds (one-way; back by RESET only), moves both ways, sets a bit."""
@@ -38,6 +39,14 @@ EFFECTS = {"programming": "programming", "window": "window_error", "verify-noise
 FAULTS = {"stuck": ("stuck", "stuck_rate", "1", 1.0), "wear": ("wear", "endurance", "pulses", 1e12),
           "converters": ("converters", "converter_gain_spread", "1", 0.4)}
 """Faults that can be switched on: switch, quantity, its unit and largest value."""
+
+
+TEMPERATURES = (-40.0, 125.0)
+"""Lowest and highest temperature of an array, in degrees Celsius."""
+
+_HEAT = (0.5, 1.27)
+"""Least and largest growth of a conductance: shifts have 16 bits, and engines hold 1.275 Gmax."""
+_BOLTZMANN, _KELVIN, _PROGRAMMED_AT = 8.617333e-5, 273.15, 25.0  # eV/K, K, degrees Celsius
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -135,6 +144,8 @@ class Technology:
     """Pulses wear devices, in builds that count it."""
     converters: bool = False
     """Converters differ, in builds where they can."""
+    temperature: float | None = None
+    """Of the array when it is read, in degrees Celsius; None is that of programming, 25."""
     illustrative: bool = False
     """Numbers from memory (mark M) count, too; results are illustrations then."""
     extrapolate: bool = False
@@ -203,6 +214,23 @@ class Technology:
         found = self.replace(**changes)
         found.number(quantity)
         return found
+
+    def at_temperature(self, celsius: float) -> "Technology":
+        """Return a copy that is read at a temperature, or raise ValueError if no source tells what it does."""
+        self.number("activation_energy")
+        low, high = TEMPERATURES
+        if not low <= celsius <= high:
+            raise ValueError(f"temperature must be {low:g} to {high:g} degrees Celsius, not {celsius:g}")
+        if not _HEAT[0] <= self.heat(celsius) <= _HEAT[1]:
+            raise ValueError(f"technology {self.name!r} conducts {self.heat(celsius):.3g} times as well at {celsius:g} "
+                             f"degrees Celsius as at {_PROGRAMMED_AT:g}: a chip's tables hold {_HEAT[0]:g} to "
+                             f"{_HEAT[1]:g} times")
+        return self.replace(temperature=celsius)
+
+    def heat(self, celsius: float) -> float:
+        """Return by how much conductances grow from programming to a temperature."""
+        inverse = [1 / (value + _KELVIN) for value in (_PROGRAMMED_AT, celsius)]
+        return math.exp(self.number("activation_energy").one / _BOLTZMANN * (inverse[0] - inverse[1]))
 
     def _known(self, name: str) -> Any:
         found = getattr(self, name, None)
@@ -279,6 +307,15 @@ def mean_shift(device: Technology, g: Any, age_seconds: float) -> Floats:
     if not device.drift or device.shift is None or age_seconds == 0:
         return np.zeros_like(g)
     return device.shift.at(age_seconds, g)
+
+
+def heat_shift(device: Technology, g: Any) -> Floats:
+    """Return how far devices at g move by the temperature of their reads, T: G exp(Ea / k (1 / T0 - 1 / T)) - G."""
+    g = np.asarray(g, np.float64)
+    if device.temperature is None:
+        return np.zeros_like(g)
+    lowest = 0.0 if device.gmin is None else device.gmin.one
+    return (lowest + g * device.range) * (device.heat(device.temperature) - 1)
 
 
 def sigma_pulse(device: Technology, g: Any) -> Floats:

@@ -140,6 +140,10 @@ def test_technologies_are_listed_with_sources():
     (("--technology", "rram-wan2022", "--programming", "statistical", "--age", "1h"), "not at 3600 s: --extrapolate"),
     (("--programming", "by-hand"), "--programming by-hand: choose from closed-loop, statistical, gradient"),
     (("--technology", "none.toml"), "none.toml does not exist"),
+    (("--temperature", "30"), "technology 'pcm' has its temperature law from memory only"),
+    (("--with", "rust"), "unknown fault 'rust': choose from stuck, wear, converters"),
+    (("--with", "converters=0.1"), "geometry 'small' has converters that are all alike"),
+    (("--spares", "2", "--programming", "statistical"), "--spares needs"),
     (("--without", "gravity"), "unknown effect 'gravity': choose from programming, window"),
 ])
 def test_technologies_that_do_not_fit(files, options, words):

@@ -164,6 +164,27 @@ def test_noise_gain_gives_the_published_read_noise():
     assert sigma == pytest.approx(0.0175 * np.sqrt(SIDE * 0.5), rel=1e-3)
 
 
+@pytest.mark.parametrize(("celsius", "factor"), [(25.0, 1.0), (34.0, 1.25620), (5.0, 0.57121)])
+def test_conductance_follows_the_temperature_of_reads(celsius, factor):
+    """0.2 eV: exp(0.2 / k (1 / 298.15 - 1 / T)); a table's word at Gmax and at half of it."""
+    kind = technology("pcm").replace(illustrative=True)
+    shift = tables(kind.at_temperature(celsius))[Table.SHIFT] - tables(kind)[Table.SHIFT]
+    assert shift[200] == pytest.approx((factor - 1) * 51_200 * 200.5 / 200, rel=2e-3, abs=1)
+    assert shift[100] == pytest.approx((factor - 1) * 51_200 * 100.5 / 200, rel=2e-3, abs=1)
+
+
+@pytest.mark.parametrize(("name", "illustrative", "celsius", "sentence"), [
+    ("pcm", False, 30, "has its temperature law from memory only"),
+    ("rram-cmo", True, 30, "'rram-cmo' has no temperature law: no source tells it"),
+    ("pcm", True, 85, "'pcm' conducts 3.68 times as well at 85 degrees Celsius as at 25"),
+    ("pcm", True, 0, "'pcm' conducts 0.49 times as well at 0 degrees"),
+    ("pcm", True, 200, "temperature must be -40 to 125 degrees Celsius, not 200"),
+])
+def test_temperatures_that_nothing_tells_of_are_refused(name, illustrative, celsius, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        technology(name).replace(illustrative=illustrative).at_temperature(celsius)
+
+
 @pytest.mark.parametrize("significance", [1, 2, 3, 4])
 def test_the_smallest_tile_of_two_pairs_has_its_read_noise(significance):
     geometry = preset("pairs").replace(significance=significance)
