@@ -187,8 +187,9 @@ def _step_response(kind: Technology, seed: int) -> bytes:
                 out.append(g)
                 step = law(g)
                 if noisy:
-                    step = step * factor * (1 + (tilt if name == "up" else -tilt))
-                    step = step * (1 + _one(kind.cycle_spread) * rng.standard_normal(count))
+                    step = step * factor * (1 + np.minimum(tilt, 0) if name == "up" else 1 - np.maximum(tilt, 0))
+                    absolute = kind.cycle_spread is not None and kind.cycle_spread.unit == "g"
+                    step = step + (1 if absolute else step) * _one(kind.cycle_spread) * rng.standard_normal(count)
                 g = np.clip(g + sign * step, 0, 1)
         return np.array(out)
 

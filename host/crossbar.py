@@ -13,7 +13,15 @@ from sim.fixed import Ints
 from sim.gauss import gaussian
 from sim.hash import threefry2x32
 from sim.message import Message
-from sim.tables import age_settings, column_noise, noise_gain, probe_settings, tables, verify_settings
+from sim.tables import (
+    age_settings,
+    column_noise,
+    noise_gain,
+    probe_settings,
+    programming_tables,
+    tables,
+    verify_settings,
+)
 from sim.technology import CLOSED_LOOP, Technology
 
 __all__ = ["Crossbar"]
@@ -52,7 +60,7 @@ class Crossbar:
         """Program the tile to g `targets` (rows, columns), signed, and make it fresh."""
         self.targets: Floats = np.broadcast_to(np.asarray(targets, np.float64), (self.rows, self.columns))
         self._g16 = np.rint(self.targets * GMAX_G16 * self.geometry.significance).astype(np.int64)
-        self._load(0.0)
+        self._load(programming_tables(self.technology, way=self.way, geometry=self.geometry))
         self.outcomes = np.vstack([
             self.core.program_rows(0, np.arange(k, min(k + _ROWS_AT_ONCE, self.rows)), self._g16[k:k + _ROWS_AT_ONCE])
             for k in range(0, self.rows, _ROWS_AT_ONCE)])
@@ -60,7 +68,7 @@ class Crossbar:
 
     def age(self, seconds: float) -> "Crossbar":
         """Set the time since programming."""
-        self._load(seconds)
+        self._load(tables(self.technology, seconds, way=self.way, geometry=self.geometry))
         gain = noise_gain(self.technology, self.geometry, self.rows)
         self.core.settings |= {**age_settings(self.technology, seconds), "noise_gain": gain}
         nets, noise = self.core.programming.array.age(self.core.settings, self.core.records[0])
@@ -70,8 +78,8 @@ class Crossbar:
         self.core.tiles.constants["noise"][:self.columns] = noise if constant is None else constant
         return self
 
-    def _load(self, seconds: float) -> None:
-        for table, values in tables(self.technology, seconds, way=self.way, geometry=self.geometry).items():
+    def _load(self, content: dict[Table, Ints]) -> None:
+        for table, values in content.items():
             self.core.programming.array.tables[table] = values & 0xFFFF
             if self.ideal_partner and table in (Table.PULSE_SIGMA, Table.RELAX_SIGMA):
                 self.core.programming.array.tables[table, 0] = 0

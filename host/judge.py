@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["JUDGES", "Judge", "mvm_error", "pair_errors"]
+__all__ = ["JUDGES", "PULSE_JUDGES", "Judge", "PulseJudge", "mvm_error", "pair_errors"]
 
 Floats = NDArray[np.float64]
 Rng = np.random.Generator
@@ -174,6 +174,75 @@ SONOS = Judge(gmax=1600.0, gmin=0.0, shift=lambda g, age: _sonos(g, age)[0], sig
 
 JUDGES = {"pcm": PCM, "pcm-hermes-1": HERMES_1, "pcm-hermes-2": HERMES_2, "rram-wan2022": RRAM_WAN,
           "rram-milo": RRAM_MILO, "rram-cmo": RRAM_CMO, "sonos": SONOS}
+
+
+# --- pulses ---------------------------------------------------------------------------------------------------------
+
+@dataclasses.dataclass(frozen=True)
+class PulseJudge:
+    """One published model of pulses: weights w from `low` to `high`, which become g from 0 to 1; for n devices."""
+
+    dw: float
+    low: float
+    high: float
+    up: Callable[[Floats], Floats]
+    """w -> step up, in units of dw."""
+    down: Callable[[Floats], Floats]
+    device: float
+    """Spread of the size of steps from device to device, of its logarithm if `log_normal`."""
+    cycle: float
+    """Spread from pulse to pulse, of dw if `additive`, else of the step."""
+    between: float = 0.0
+    """Difference of the directions of one device, spread."""
+    up_down: float = 0.0
+    """Steps down are so much smaller."""
+    log_normal: bool = False
+    additive: bool = False
+    one_way: bool = False
+
+    def sizes(self, rng: Rng, n: int, *, down: bool) -> Floats:
+        """Return the sizes of the steps of n devices, 1 if nominal."""
+        xi = self.device * rng.standard_normal(n)
+        gain = np.exp(xi) if self.log_normal else 1 + xi
+        side = self.between * rng.standard_normal(n)
+        return gain - self.up_down - side if down else gain + side
+
+    def pulsed(self, rng: Rng, sizes: Floats, g: float, count: int, *, down: bool) -> Floats:
+        """Return g of devices with these sizes of steps after so many pulses from g on."""
+        w = np.full(len(sizes), self.low + g * (self.high - self.low))
+        for _ in range(count):
+            step = np.maximum(self.down(w) if down else self.up(w), 0)
+            noise = self.cycle * rng.standard_normal(len(w))
+            step = sizes * self.dw * (step + noise if self.additive else step * (1 + noise))
+            w = np.clip(w - step if down else w + step, self.low, self.high)
+        return (w - self.low) / (self.high - self.low)
+
+
+def _soft_up(high: float, gamma: float = 1.0) -> Callable[[Floats], Floats]:
+    return lambda w: 1 - gamma * w / high
+
+
+def _soft_down(low: float, gamma: float = 1.0) -> Callable[[Floats], Floats]:
+    return lambda w: 1 - gamma * w / low
+
+
+PULSE_JUDGES = {
+    "pcm-set": PulseJudge(dw=0.01, low=0.0, high=2.0, up=lambda w: 1 + 27.235 * np.exp(-2.5 * w), down=np.zeros_like,
+                          device=0.2, cycle=0.6, one_way=True),
+    "rram-om": PulseJudge(dw=0.0949, low=-1.0, high=1.0, up=_soft_up(1.0), down=_soft_down(-1.0), device=0.783,
+                          cycle=0.416, between=0.01, log_normal=True, additive=True),
+    "rram-hfo2": PulseJudge(dw=0.4622, low=-1.0, high=1.0, up=_soft_up(1.0), down=_soft_down(-1.0), device=0.713,
+                            cycle=0.217, between=0.01, log_normal=True, additive=True),
+    "rram-sb": PulseJudge(dw=0.002, low=-0.75, high=1.25, up=_soft_up(1.25), down=_soft_down(-0.75), device=0.3,
+                          cycle=3.75, between=0.01, additive=True),
+    "rram-es": PulseJudge(dw=0.00135, low=-1.0, high=1.0, up=lambda w: 1 + 1.18445 * np.exp(5 * (-0.5 * w - 0.5)),
+                          down=lambda w: 1 + 0.081404 * np.exp(5 * (0.5 * w + 0.5)), device=0.2, cycle=5.0,
+                          between=0.05, up_down=0.259359),
+    "ecram": PulseJudge(dw=0.002, low=-0.8276, high=1.1724, up=_soft_up(1.1724, 0.1153),
+                        down=_soft_down(-0.8276, 0.5085), device=0.1, cycle=0.3, between=0.01),
+    "ecram-mo": PulseJudge(dw=2.8214e-4, low=-0.8286, high=1.1714, up=_soft_up(1.1714, 0.4152),
+                           down=_soft_down(-0.8286, 0.7342), device=0.1, cycle=2.0, between=0.01),
+}
 
 
 # --- whole arrays ---------------------------------------------------------------------------------------------------

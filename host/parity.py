@@ -14,13 +14,16 @@ from numpy.typing import NDArray
 
 from host import judge
 from host.crossbar import Crossbar
-from rtl.params.formats import GMAX_CODE, GMAX_G16
+from rtl.params.formats import AMPLITUDE_FRACTION, GMAX_CODE, GMAX_G16
+from sim.array import Pulses
 from sim.law import Number
 from sim.presets import TECHNOLOGIES, technology
-from sim.tables import convergence
+from sim.pulses import train
+from sim.tables import convergence, programming_tables
 from sim.technology import CLOSED_LOOP, STATISTICAL, Technology
 
-__all__ = ["Comparison", "Convergence", "array_errors", "convergence_of_assumed", "pairs_against_one", "statistics"]
+__all__ = ["PULSES", "Comparison", "Convergence", "array_errors", "convergence_of_assumed", "pairs_against_one",
+           "pulse_statistics", "statistics"]
 
 Floats = NDArray[np.float64]
 
@@ -187,6 +190,69 @@ def _flicker(compare: _Comparer, kind: Technology, judge_of: judge.Judge, rng: n
         wanted = read(target, age) - (read(judge_of.gmin, age) if judge_of.gmin else 0.0)
         seen = [tile.age(age).weights().ravel() * kind.range for tile in tiles(silent, g, ideal_partner=True)]
         yield compare(f"1/f noise after {age:g} s", SPREAD, g, [values / target for values in seen], wanted / target)
+
+
+# --- pulses ---------------------------------------------------------------------------------------------------------
+
+PULSE_G = (0.25, 0.5, 0.75)
+"""Where pulses begin; and the range of an array ends at 1."""
+BOUND_TRAINS = 40
+
+
+def pulse_statistics(name: str, *, seeds: Sequence[int] = (1, 2, 3, 4, 5), side: int = SIDE,
+                     judged: int = JUDGED) -> Iterator[Comparison]:
+    """Yield every comparison of the pulses of a technology: of a pulse of amplitude 1, and of many towards the bounds.
+
+    Spread from cycle to cycle is that of one device, in the mean square over devices.
+    """
+    kind, judge_of = technology(name), judge.PULSE_JUDGES[name]
+    rng = np.random.default_rng(20261125)
+    compare = _Comparer(name, PULSES)
+    count = train(kind)
+    tiles = [Crossbar(kind, side, side, seed=seed) for seed in seeds]
+    for down in (False, True)[:1 if judge_of.one_way else 2]:
+        word = "down" if down else "up"
+        for g in PULSE_G:
+            twice = [[_pulsed(tile, g, down=down, trains=1, first=first) - g for first in (0, 1)] for tile in tiles]
+            sizes = judge_of.sizes(rng, judged, down=down)
+            wanted = [judge_of.pulsed(rng, sizes, g, count, down=down) - g for _ in range(2)]
+            yield compare(f"steps {word}", MEAN, g, [one for one, _ in twice], wanted[0])
+            yield compare(f"steps {word} from cycle to cycle", SPREAD, g, [(a - b) / math.sqrt(2) for a, b in twice],
+                          (wanted[0] - wanted[1]) / math.sqrt(2))
+            yield compare(f"steps {word}, of all", SPREAD, g, [one for one, _ in twice], wanted[0])
+            between = [_between(*pair) for pair in twice]
+            published = _between(*wanted)
+            error = 3 * math.hypot(float(np.std(between)) / math.sqrt(len(seeds)), wanted[0].std() / math.sqrt(judged))
+            yield Comparison(name, PULSES, f"spread of steps {word} from device to device", g, float(np.mean(between)),
+                             published, max(0.02 * published, error))
+        start = 0.1 if down else 0.9
+        seen = [_pulsed(tile, start, down=down, trains=BOUND_TRAINS, first=2) for tile in tiles]
+        few = judge_of.sizes(rng, judged // 10, down=down)
+        ends = judge_of.pulsed(rng, few, start, count * BOUND_TRAINS, down=down)
+        yield compare(f"devices after {count * BOUND_TRAINS} pulses {word}", MEAN, start, seen, ends)
+
+
+PULSES = "pulses"
+
+
+def _between(first: Floats, second: Floats) -> float:
+    """Return the spread from device to device, from two pulses of the same devices."""
+    return math.sqrt(max(float(((first - first.mean()) * (second - second.mean())).mean()), 0.0))
+
+
+def _pulsed(tile: Crossbar, g: float, *, down: bool, trains: int, first: int) -> Floats:
+    """Return g of the first device of every cell after gradual pulses of amplitude 1 from g on."""
+    array, shape = tile.core.programming.array, (tile.rows, tile.columns)
+    for table, values in programming_tables(tile.technology, geometry=tile.geometry).items():
+        array.tables[table] = values & 0xFFFF
+    array.states[:, 0] = round(g * GMAX_G16)
+    mask = np.zeros((*shape, 2), bool)
+    mask[..., 0] = True
+    flags = np.ones(shape, bool)
+    for k in range(trains):
+        pulses = Pulses(mask, np.full(shape, 1 << AMPLITUDE_FRACTION), flags, flags & down)
+        array.pulse(tile.core.settings, tile.core.records[0], np.arange(tile.rows), pulses, 1 + first + k)
+    return np.asarray(tile.states[..., 0].ravel() / GMAX_G16)
 
 
 # --- whole arrays ---------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from host.slicing import written_at_once
 from rtl.params import EngineOperation, Table
 from sim.fixed import Ints
 from sim.pulses import wear_begins
-from sim.tables import age_settings, column_noise, noise_gain, tables, verify_settings
+from sim.tables import age_settings, column_noise, noise_gain, programming_tables, tables, verify_settings
 from sim.technology import CLOSED_LOOP, GRADIENT, STATISTICAL, Technology
 
 __all__ = ["ProgramResult", "ProgrammedChip"]
@@ -120,7 +120,7 @@ class ProgrammedChip(PlacedChip):
             technology.check_way(how)
             check_converters(technology, self.geometry)
             settings = verify_settings(technology, self.geometry, how)
-            content = tables(technology, way=how, geometry=self.geometry)
+            content = programming_tables(technology, way=how, geometry=self.geometry)
         except ValueError as error:
             raise BitlineError(str(error)) from None
         self.technology, self.way = technology, how

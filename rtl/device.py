@@ -39,6 +39,7 @@ from rtl.params.formats import (
     G16_MAX,
     GAUSS_BITS,
     GAUSS_FRACTION,
+    GMAX_G16,
     ITERATION_BITS,
     ITERATION_SHIFT,
     LOG_TIME_BITS,
@@ -183,7 +184,7 @@ class Device(wiring.Component):
         pulse = self._line(m, "pulse", Cat(request.gradual, request.down), -1 + SLOTS, merged_at)
         amplitude = self._line(m, "amplitude", request.amplitude, -1 + SLOTS, moved_at)
 
-        sigma = self._shared(m, g16, pulse(spread_at - 1)[0], spread_at, share_at)
+        sigma = self._shared(m, g16, pulse(spread_at - 1), spread_at, share_at)
         shift = Mux(self.aging, sigma.as_signed(), 0)
         shifted = register(m, g16(spread_at + 3) + shift, "shifted")
         nu_mean, nu_sigma = self._exponents(m, g16(nu_at - 1))
@@ -221,7 +222,8 @@ class Device(wiring.Component):
         m.d.sync += drifted.eq((fine + 1) >> 1)
 
         state_bits = self.geometry.state_bits
-        pulsed = self._line(m, "pulsed", Mux(pulse(merged_at)[0], moved(merged_at), x(merged_at)), merged_at, result_at)
+        stepped = Mux(moved(merged_at) > GMAX_G16, GMAX_G16, moved(merged_at))
+        pulsed = self._line(m, "pulsed", Mux(pulse(merged_at)[0], stepped, x(merged_at)), merged_at, result_at)
         state = saturate(round_shift(pulsed(result_at), G16_BITS - state_bits), 0, (1 << state_bits) - 1)
         code = self._line(m, "present", _code(limited), self._ended, result_at)
         is_stuck = self._line(m, "is_stuck", self._words[1] < self.settings.stuck_rate, hashed_at + 2, result_at)
@@ -299,14 +301,14 @@ class Device(wiring.Component):
                                       Mux(self._at(HASH_LATENCY + 1), second, first)))
         return gauss.xi
 
-    def _shared(self, m, g16, gradual, spread_at, share_at):
+    def _shared(self, m, g16, pulse, spread_at, share_at):
         """Return what the shared memory shows.
 
         At `spread_at` the spread of a pulse or of relaxation, 3 clocks later the shift; at `share_at` that of 1/f.
         """
         shift, flicker = (Const(_TABLES.index(table), _TABLE_INDEX_BITS) for table in (Table.SHIFT, Table.FLICKER))
         return self._memory(m, "sigmas", _TABLES, {
-            spread_at - 1: Cat(_entry(g16(spread_at - 1), gradual), self.aging, Const(0, 1)),
+            spread_at - 1: Cat(_entry(g16(spread_at - 1), pulse[0]), self.aging | pulse.all(), Const(0, 1)),
             spread_at + 2: Cat(g16(spread_at + 2)[-_INDEX_BITS:], shift),
             share_at - 1: Cat(g16(share_at - 1)[-_INDEX_BITS:], flicker),
         })

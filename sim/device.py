@@ -22,6 +22,7 @@ from rtl.params.formats import (
     G16_BITS,
     G16_MAX,
     GAUSS_FRACTION,
+    GMAX_G16,
     LOG_TIME_FRACTION,
     NU_FRACTION,
     VARIATION_FRACTION,
@@ -75,7 +76,7 @@ def born(tables: Ints, words: tuple[NDArray[np.uint32], NDArray[np.uint32]], *, 
 
 def stepped_states(tables: Ints, states: Ints, amplitude: Ints, down: Any, device: Born, xi: Ints,
                    state_bits: int) -> Ints:
-    """Return the states that gradual pulses leave, with a Gaussian sample `xi` for each.
+    """Return the states that gradual pulses leave, 0 to Gmax, with a Gaussian sample `xi` for each.
 
     amplitude : 12 fraction bits
     down : whether the pulse takes away
@@ -84,10 +85,11 @@ def stepped_states(tables: Ints, states: Ints, amplitude: Ints, down: Any, devic
     index = np.maximum(g16 >> _INDEX_SHIFT, 1)  # entry 0 is that of RESET
     step = np.where(down, tables[Table.STEP_DOWN].take(index), tables[Table.STEP_UP].take(index))
     unit = round_shift(step * np.where(down, device.down, device.up), VARIATION_FRACTION)
-    unit += round_shift(tables[Table.PULSE_SIGMA].take(index) * xi, GAUSS_FRACTION)
+    spread = np.where(down, tables[Table.RELAX_SIGMA].take(index), tables[Table.PULSE_SIGMA].take(index))
+    unit += round_shift(spread * xi, GAUSS_FRACTION)
     unit = np.clip(unit, -_UNIT_MAX, _UNIT_MAX)
     x = g16 + round_shift(amplitude * np.where(down, -unit, unit), AMPLITUDE_FRACTION)
-    return _state(np.clip(x, 0, G16_MAX), state_bits)
+    return _state(np.clip(x, 0, GMAX_G16), state_bits)
 
 
 def stuck_state(value: int, state_bits: int) -> int:

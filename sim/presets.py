@@ -132,10 +132,11 @@ RRAM_CMO = Technology(
 def _array(name: str, title: str, source: str, gmax: Number, *, dw: float, up: tuple[float, ...],
            down: tuple[float, ...], bounds: tuple[float, float] = (-1.0, 1.0), device: float, cycle: float,
            bound_spread: float, asymmetry: float = 0.0, asymmetry_spread: float = 0.01, write_noise: float = 0.0,
-           form: str = "polynomial", **more: Any) -> Technology:
+           form: str = "polynomial", additive: bool = False, **more: Any) -> Technology:
     """Return a bipolar technology of a training preset; w in `bounds` becomes g, and so do steps and spreads.
 
-    `up` and `down` are the coefficients, in g, of the step in units of dw.
+    `up` and `down` are the coefficients, in g, of the step in units of dw; the spread from cycle to cycle is in units
+    of the step, or of dw if it is `additive`.
     """
     span = bounds[1] - bounds[0]
 
@@ -143,9 +144,10 @@ def _array(name: str, title: str, source: str, gmax: Number, *, dw: float, up: t
         scale = (1.0,) * len(coefficients) if form == "polynomial" else (1.0, 1.0, span / dw)
         return _law(form, source, *(c * s * dw / span for c, s in zip(coefficients, scale, strict=True)))
 
+    cycles = _c(cycle * dw / span, "g", source) if additive else _c(cycle, "1", source)
     return Technology(
         name=name, title=title, pulse="bipolar", gmax=gmax, step_up=step(up), step_down=step(down),
-        cycle_spread=_c(cycle, "1", source), device_spread=_c(device, "1", source),
+        cycle_spread=cycles, device_spread=_c(device, "1", source),
         range_spread=_c(bound_spread, "1", source), asymmetry=_c(asymmetry, "1", source),
         asymmetry_spread=_c(asymmetry_spread, "1", source), write_noise=_c(write_noise * dw / span, "1", source),
         window=Number(0.024 * gmax.one, gmax.unit, "X", "assumed: 2.4 % of Gmax"),
@@ -170,16 +172,16 @@ _ONE = _assumed(25.0, "uS", "assumed: the source knows weights only")
 
 RRAM_OM = _array(
     "rram-om", "OM-RRAM array, soft bounds", _GONG_22, _ONE, dw=0.0949, **_soft(), device=0.783, cycle=0.416,
-    bound_spread=0.35, write_noise=1.411,
+    additive=True, bound_spread=0.35, write_noise=1.411,
     stuck_rate=_c(0.135, "1", _GONG_22), stuck_value=_assumed(0.5, "1", "assumed: anywhere, on average the middle"))
 RRAM_HFO2 = _array(
     "rram-hfo2", "HfO2 RRAM array, soft bounds", _GONG_22_HFO2, _ONE, dw=0.4622, **_soft(), device=0.713, cycle=0.217,
-    bound_spread=0.43, write_noise=0.584,
+    additive=True, bound_spread=0.43, write_noise=0.584,
     stuck_rate=_c(0.098, "1", _GONG_22_HFO2),
     stuck_value=_assumed(0.5, "1", "assumed: anywhere, on average the middle"))
 RRAM_SB = _array(
     "rram-sb", "RRAM, soft bounds", _GONG_18, _ONE, dw=0.002, **_soft((-0.75, 1.25)), device=0.3, cycle=3.75,
-    bound_spread=0.24, write_noise=56.0)
+    additive=True, bound_spread=0.24, write_noise=56.0)
 RRAM_ES = _array(
     "rram-es", "RRAM, exponential steps", _GONG_18_ES, _ONE, dw=0.00135, form="exponential",
     # 1 - A exp(+-5 z) with z = -0.5 w - 0.5 = -g

@@ -18,8 +18,8 @@ from sim.fixed import Ints
 from sim.law import Floats
 from sim.technology import STATISTICAL, Technology
 
-__all__ = ["ENTRIES", "check_pulses", "nominal_move", "pulse_kind", "pulse_settings", "pulse_tables", "train",
-           "wear_begins"]
+__all__ = ["ENTRIES", "check_pulses", "down_spread", "nominal_move", "pulse_kind", "pulse_settings", "pulse_tables",
+           "train", "wear_begins"]
 
 ENTRIES = 256
 _FINE = 1 / 200
@@ -42,15 +42,24 @@ def pulse_tables(device: Technology, geometry: Geometry, way: str, g: Floats) ->
     g : conductance of each entry of a table of steps
     """
     found = {Table.STEP_UP: np.zeros(ENTRIES), Table.STEP_DOWN: np.zeros(ENTRIES),
-             Table.VARIATION: _sizes(device) * (1 << VARIATION_FRACTION),
+             Table.VARIATION: _sizes(device) / _scale(device) * (1 << VARIATION_FRACTION),
              Table.ENDURANCE: _endurance(device, geometry)[0]}
     if pulse_kind(device, way) != PulseKind.MELT:
         up, down = _steps(device, g)
-        spread = 0.0 if device.cycle_spread is None or not device.programming else device.cycle_spread.one
-        sigma = spread * math.sqrt(train(device)) / train(device) * ((up + down) / 2 if down.any() else up)
+        sigma = _cycle_spread(device, up)
+        up, down = up * _scale(device), down * _scale(device)
         sigma[0] = 0.0 if device.programmed is None else float(device.programmed(0.0)) / device.range
         found |= {Table.STEP_UP: up * GMAX_G16, Table.STEP_DOWN: down * GMAX_G16, Table.PULSE_SIGMA: sigma * GMAX_G16}
-    return {table: np.clip(np.rint(values), 0, _WORD_MAX).astype(np.int64) for table, values in found.items()}
+    return {table: _words(values) for table, values in found.items()}
+
+
+def down_spread(device: Technology, g: Floats) -> Ints:
+    """Return the table of the spread of gradual pulses down, which stands in RELAX_SIGMA during PROGRAM."""
+    return _words(_cycle_spread(device, _steps(device, g)[1]) * GMAX_G16)
+
+
+def _words(values: Floats) -> Ints:
+    return np.clip(np.rint(values), 0, _WORD_MAX).astype(np.int64)
 
 
 def pulse_settings(device: Technology, geometry: Geometry, way: str) -> dict[str, int]:
@@ -109,12 +118,22 @@ def check_pulses(device: Technology, geometry: Geometry, way: str) -> None:
                          f"geometry {geometry.name!r} cannot hold it in {geometry.state_bits} state_bits")
 
 
+def _cycle_spread(device: Technology, step: Floats) -> Floats:
+    """Return the spread of a pulse of amplitude 1 from cycle to cycle: the mean square over devices of all sizes."""
+    if device.cycle_spread is None or not device.programming:
+        return np.zeros_like(step)
+    size = math.sqrt(float((_sizes(device)**2).mean()))
+    one = np.full_like(step, device.cycle_spread.one) if device.cycle_spread.unit == "g" else (
+        device.cycle_spread.one * step / train(device))
+    return size * one * math.sqrt(train(device))
+
+
 def _steps(device: Technology, g: Floats) -> tuple[Floats, Floats]:
     """Return gain and loss of g by a pulse of amplitude 1; 0 where a technology has no such pulse."""
     asymmetry = 0.0 if device.asymmetry is None else device.asymmetry.one
     pulses = train(device)
-    up = device.law("step_up")(g) * (1 + asymmetry)
-    down = device.law("step_down")(g) * (1 - asymmetry) if device.pulse == "bipolar" else np.zeros_like(up)
+    up = device.law("step_up")(g) * (1 + min(asymmetry, 0.0))
+    down = device.law("step_down")(g) * (1 - max(asymmetry, 0.0)) if device.pulse == "bipolar" else np.zeros_like(up)
     return np.maximum(up, 0) * pulses, np.maximum(down, 0) * pulses
 
 
@@ -134,16 +153,23 @@ def _nominal(device: Technology) -> float:
 
 
 def _sizes(device: Technology) -> Floats:
-    """Return quantiles of the size of a device's steps, mean 1: normal, or log-normal where the spread is large.
+    """Return quantiles of the size of a device's steps, median 1: normal, or log-normal where the spread is large.
 
-    aihwkit draws both ways; its presets with spreads above one half are the log-normal ones.
+    aihwkit draws both ways; its presets with spreads above one half are the log-normal ones. What differs between the
+    directions of one device adds to the spread of each.
     """
-    spread = 0.0 if device.device_spread is None or not device.programming else device.device_spread.one
+    if device.device_spread is None or not device.programming:
+        return np.ones(ENTRIES)
     xi = _quantiles()
-    if spread <= 0.5:
-        return np.maximum(1 + spread * xi, 0)
-    sigma = math.sqrt(math.log(1 + spread**2))
-    return np.exp(sigma * xi - sigma**2 / 2)
+    if device.device_spread.one > 0.5:
+        return np.exp(device.device_spread.one * xi)
+    between = 0.0 if device.asymmetry_spread is None else device.asymmetry_spread.one
+    return np.maximum(1 + math.hypot(device.device_spread.one, between) * xi, 0)
+
+
+def _scale(device: Technology) -> float:
+    """Return the power of two that brings all sizes below 4, which is what a word of their table holds."""
+    return 2.0 ** max(math.ceil(math.log2(float(_sizes(device).max()) / 3.99)), 0)
 
 
 def _endurance(device: Technology, geometry: Geometry) -> tuple[Floats, float]:

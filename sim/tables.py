@@ -32,7 +32,7 @@ from rtl.params.registers import EngineRegion, register
 from sim.convergence import Convergence, Loop, converge
 from sim.fixed import Ints
 from sim.law import Floats
-from sim.pulses import pulse_kind, pulse_settings, pulse_tables
+from sim.pulses import down_spread, pulse_kind, pulse_settings, pulse_tables
 from sim.technology import (
     CLOSED_LOOP,
     STATISTICAL,
@@ -48,8 +48,8 @@ from sim.technology import (
     sigma_read,
 )
 
-__all__ = ["age_settings", "column_noise", "convergence", "log_time", "noise_gain", "sigma_loop", "sigma_relaxed",
-           "tables", "verify_settings", "window_counts"]
+__all__ = ["age_settings", "column_noise", "convergence", "log_time", "noise_gain", "probe_settings",
+           "programming_tables", "sigma_loop", "sigma_relaxed", "tables", "verify_settings", "window_counts"]
 
 _ENTRIES = 256
 _FULL_SCALE = 1.25  # of Gmax: what the largest code of a verify read stands for
@@ -71,6 +71,21 @@ def tables(device: Technology, age_seconds: float = 0.0, *, way: str = CLOSED_LO
     """
     device.check_age(age_seconds)
     return {table: values.copy() for table, values in _tables(device, age_seconds, way, geometry).items()}
+
+
+def programming_tables(device: Technology, *, way: str = CLOSED_LOOP,
+                       geometry: Geometry = _NOMINAL) -> dict[Table, Ints]:
+    """Return the tables that PROGRAM needs; AGE needs those of its age.
+
+    Raises
+    ------
+    ValueError
+        As `tables`.
+    """
+    found = tables(device, way=way, geometry=geometry)
+    if pulse_kind(device, way) != PulseKind.MELT:
+        found[Table.RELAX_SIGMA] = down_spread(device, _entries())
+    return found
 
 
 @functools.lru_cache(maxsize=64)

@@ -89,13 +89,13 @@ class Technology:
     step_down: Law | None = None
     """Loss of g by one pulse of unit amplitude."""
     cycle_spread: Number | None = None
-    """Spread of a step from pulse to pulse, relative to the step."""
+    """Spread of a step from pulse to pulse, relative to the step, or absolute if its unit is "g"."""
     device_spread: Number | None = None
-    """Spread of the step from device to device, relative to the step."""
+    """Spread of the step from device to device, relative to the step; above one half, of its logarithm."""
     range_spread: Number | None = None
     """Spread of the largest conductance from device to device, relative to it."""
     asymmetry: Number | None = None
-    """Difference of up and down steps of one device, relative to the step."""
+    """By how much steps down (if positive) or up (if negative) are smaller, relative to the step."""
     asymmetry_spread: Number | None = None
     write_noise: Number | None = None
     """Spread between the state that steps see and the one that reads see, drawn anew at each pulse, in units of g."""

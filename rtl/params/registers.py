@@ -91,9 +91,9 @@ class Table(enum.IntEnum):
     """Tables of the device pipeline, 256 entries of 16 bits each, indexed by the top byte of a g16."""
 
     PULSE_SIGMA = 0
-    """Spread of a melt pulse against its amplitude, g16."""
+    """Spread of a melt pulse against its amplitude, of a gradual one against the state, g16."""
     RELAX_SIGMA = 1
-    """Relaxation after the last pulse against the state, g16."""
+    """Relaxation after the last pulse against the state, g16; in PROGRAM, the spread of gradual pulses down."""
     NU_MEAN = 2
     NU_SIGMA = 3
     """Drift exponent, 16 fraction bits."""

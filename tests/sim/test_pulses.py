@@ -53,7 +53,7 @@ def test_steps_have_their_mean_and_both_spreads(down):
     """Thirty pulses: spread from pulse to pulse adds in quadrature, that from device to device with the pulses."""
     sizes = np.repeat(LOGNORMAL, 128)
     array = array_of(STEP_UP=700 * soft(GRID), STEP_DOWN=300 + 0 * GRID, PULSE_SIGMA=400 + 0 * GRID,
-                     VARIATION=sizes * 2**14)
+                     RELAX_SIGMA=250 + 0 * GRID, VARIATION=sizes * 2**14)
     settings = REGISTERS | {"seed": 3, "epoch": 2, "pulse_kind": PulseKind.BIPOLAR}
     array.states[:, 0] = begin = 40_000 if down else 1000
     pulse(array, settings, down=down, amplitude=1.5, count=30)
@@ -61,7 +61,8 @@ def test_steps_have_their_mean_and_both_spreads(down):
     g = np.full(200_000, float(begin))
     size = rng.choice(LOGNORMAL, g.size)
     for _ in range(30):
-        step = (300.0 if down else 700 * soft(g)) * size + 400 * rng.standard_normal(g.size)
+        spread = 250 if down else 400
+        step = (300.0 if down else 700 * soft(g)) * size + spread * rng.standard_normal(g.size)
         g = np.clip(g + (-1.5 if down else 1.5) * step, 0, FULL - 1)
     seen = array.states[:, 0]
     error = np.sqrt(1 / seen.size + 1 / g.size)
@@ -157,6 +158,7 @@ def build(kind, *, pairs=1, significance=1, rows=20, columns=32, sigma=0.3, step
     tiles.settings.update(settings)
     programming = Programming(geometry, settings=tiles.settings, records=tiles.records, tiles=tiles)
     for table, values in ((Table.STEP_UP, step), (Table.STEP_DOWN, step), (Table.PULSE_SIGMA, sigma * step),
+                          (Table.RELAX_SIGMA, sigma * step),
                           (Table.VARIATION, 2**14)):
         programming.array.tables[table] = round(values)
     programming.array.tables[Table.PULSE_SIGMA, 0] = 0

@@ -237,7 +237,7 @@ def test_quantities_name_their_source_and_trust(device):
     for quantity in device.quantities().values():
         assert quantity.trust in "CANDMX"
         assert len(quantity.source) > 6 or quantity.trust == "X"
-        assert quantity.unit in ("1", "uS", "nA", "s", "eV", "pulses", "reads")
+        assert quantity.unit in ("1", "g", "uS", "nA", "s", "eV", "pulses", "reads")
 
 
 def test_numbers_from_memory_are_off_by_default():
