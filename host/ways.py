@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
@@ -44,9 +44,11 @@ class Way:
     conversions: int
 
 
-def ways_compared(report: Callable[[int], None] = lambda _done: None) -> Iterator[Way]:
+def ways_compared(report: Callable[[int], None] = lambda _done: None, *,
+                  names: Iterable[str] = tuple(TECHNOLOGIES)) -> Iterator[Way]:
     """Yield every way of each technology whose devices are pulsed, with one pair and with two (F = 1)."""
-    for name, kind in TECHNOLOGIES.items():
+    for name in names:
+        kind = TECHNOLOGIES[name]
         for pairs, way in itertools.product(GEOMETRIES, (CLOSED_LOOP, GRADIENT)):
             try:
                 kind.check_way(way)

@@ -121,7 +121,7 @@ PULSES_NOT_MET = {
     # Noise is not in proportion to a device's own step, and large devices meet the bounds with it.
     "rram-om": 0.13, "rram-hfo2": 0.75,
     # The law is steep at the upper end, and a table has one value an entry of g.
-    "rram-es": 0.25,
+    "rram-es": 0.25, "rram-sb": 0.05,
 }
 """Largest relative difference of the pulses' statistics, but for those of the bounds, of what does not hold."""
 
@@ -143,7 +143,7 @@ def test_a_wrong_step_is_seen(monkeypatch):
 
 
 def test_gradient_descent_is_closer_than_the_closed_loop():
-    found = {(w.technology, w.pairs, w.way): w for w in ways_compared() if w.technology in ("pcm", "ecram")}
+    found = {(w.technology, w.pairs, w.way): w for w in ways_compared(names=("pcm",))}
     for pairs in (1, 2):
         assert found["pcm", pairs, "gradient"].error < 0.9 * found["pcm", pairs, "closed-loop"].error
         assert found["pcm", pairs, "gradient"].converged >= 0.99
