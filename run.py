@@ -23,6 +23,9 @@ LONG_LIMIT_S = 80 * 60
 PROFILES = {"demo": ("data",), "test": ("data", "fpga", "dev"), "test-long": ("data", "fpga", "dev", "formal")}
 """Extras of pyproject.toml that each set-up installs beside the core."""
 
+PROBE, PROBE_S = "platformdirs", 8
+"""A small package, asked for before all others, and the seconds that an index has to answer."""
+
 ALONE = {"data"}
 """Extras whose packages are installed without what they depend on (pyproject.toml says why)."""
 
@@ -122,6 +125,8 @@ def install(uv, arguments):
     # uv does not read pip's configuration (mirrors): where uv fails pip may succeed.
     for tool in [*tools, pip]:
         with log.open("w", encoding="utf-8") as stream:
+            if not reaches(tool, stream):
+                continue
             if subprocess.run([*tool, *arguments], stdout=stream, stderr=subprocess.STDOUT).returncode == 0:
                 return
     text = log.read_text("utf-8", "replace")
@@ -131,6 +136,19 @@ def install(uv, arguments):
                    f"run `{command_line()}` again; pip's words are in {log}.")
     raise RunError(f"The packages could not be installed: run `{python} -m pip install -e {ROOT}` to see why; "
                f"pip's words are in {log} ({last_line(text)}).")
+
+
+def reaches(tool, stream):
+    """Tell whether a tool gets an answer from its index, soon: by itself pip tries for minutes, package by package."""
+    pip = ["--ignore-installed", "--timeout", str(PROBE_S), "--retries", "0"]
+    options = pip if "-m" in tool else ["--reinstall"]
+    environment = {**os.environ, "UV_HTTP_TIMEOUT": str(PROBE_S), "UV_HTTP_RETRIES": "0"}
+    try:
+        return subprocess.run([*tool, *options, "--dry-run", "--no-deps", PROBE], stdout=stream, env=environment,
+                              stderr=subprocess.STDOUT, timeout=2 * PROBE_S).returncode == 0
+    except subprocess.TimeoutExpired:
+        print("connection timed out", file=stream)
+        return False
 
 
 def last_line(text):
