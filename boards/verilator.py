@@ -40,7 +40,7 @@ VERILATE_FLAGS = ("--cc", "-O3", "--x-assign", "fast", "--x-initial", "fast", "-
 """No X exists in what Amaranth writes, so all of Verilator's randomisation is off."""
 
 FAST_FLAGS = ("-Os",)
-"""Every clock runs through nearly all of the code once: a quarter faster than with -O2, for being smaller."""
+"""Every clock runs through nearly all of the code once, so smaller is no slower than -O2, and is compiled sooner."""
 
 SLOW_FLAGS = ("-O0",)
 """Constructors and initial values: run once, so they are compiled as fast as possible."""
