@@ -38,7 +38,7 @@ def kind():
 
 
 def run(device, geometry):
-    found = observe(device, place(SIZES, 1, geometry), kind(), 2 * images(SIZES, 2, 40), how="closed-loop",
+    found = observe(device, place(SIZES, 1, geometry), kind(), 2 * images(SIZES, 2, 40), how="closed-loop", nets=True,
                     ages=AGES, progress=silent)
     device.close()
     return found
