@@ -60,15 +60,14 @@ class VerilatedChip:
 
     Parameters
     ----------
-    source : Geometry or Component
-        A chip of this geometry, or any component with byte streams `rx` (in) and `tx` (out).
+    source : Geometry, Component or Path
+        A chip of this geometry; any component with byte streams `rx` (in) and `tx` (out); or the library of one.
     progress : callable, optional
         Told what a compilation is doing; it takes up to some minutes, once for each source.
     """
 
     def __init__(self, source: Any, *, progress: Progress = _silent):
-        path = chip_library(source, progress) if isinstance(source, Geometry) else component_library(source, progress)
-        self._library = _load(path)
+        self._library = _load(_library_of(source, progress))
         self._device: int | None = self._library.bitline_open()
         if not self._device:
             raise MemoryError("the verilated chip could not be made: out of memory")
@@ -159,6 +158,12 @@ def _load(path: Path) -> ctypes.CDLL:
 
 
 # --- libraries ------------------------------------------------------------------------------------------------------
+
+def _library_of(source: Any, progress: Progress) -> Path:
+    if isinstance(source, Path):
+        return source
+    return chip_library(source, progress) if isinstance(source, Geometry) else component_library(source, progress)
+
 
 def chip_library(geometry: Geometry, progress: Progress = _silent) -> Path:
     """Return the library of a chip, from the cache if the sources and the tools are the same as then."""

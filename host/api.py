@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from host.backend import Backend, LinkBackend, ModelBackend
-from host.boards_entry import verilated
+from host.boards_entry import synthesised, verilated
 from host.channels import Channel, ChannelError, LoopbackChannel, SerialChannel, SimChannel, TcpChannel
 from host.device import Device
 from host.errors import BitlineError
@@ -15,7 +15,7 @@ from rtl.params.protocol import REPLY_BYTES
 from sim.chip import Chip
 from sim.link import Endpoint
 
-__all__ = ["DEFAULT_SEED", "list_devices", "open_channel", "open_device"]
+__all__ = ["DEFAULT_SEED", "PromptChip", "list_devices", "open_channel", "open_device"]
 
 DEFAULT_SEED = 1
 _FRAME_CYCLES = 2 * REPLY_BYTES
@@ -27,7 +27,7 @@ def _silent(_text: str) -> None:
     """Tell nobody."""
 
 
-class _PromptChip:
+class PromptChip:
     """A verilated chip that stops as soon as it has answered: no cycle is spent that the host does not wait for."""
 
     def __init__(self, chip: Any) -> None:
@@ -44,7 +44,8 @@ class _OwnedSimChannel(SimChannel):
     """A channel to a verilated chip that nobody else holds: closed with it."""
 
     def __init__(self, url: DeviceUrl, progress: Callable[[str], None]) -> None:
-        self._owned = _PromptChip(verilated(url.geometry, progress))
+        chip = verilated if url.scheme == "sim" else synthesised
+        self._owned = PromptChip(chip(url.geometry, progress))
         super().__init__(self._owned)
 
     def close(self) -> None:
@@ -107,7 +108,7 @@ def _channel(url: DeviceUrl, progress: Callable[[str], None]) -> Channel:
             return TcpChannel(*url.address)
     except ChannelError as error:
         raise BitlineError(str(error)) from error
-    if url.scheme == "sim":
+    if url.scheme in ("sim", "netlist"):
         return _OwnedSimChannel(url, progress)
     return LoopbackChannel(Endpoint(Chip(url.geometry), url.geometry))
 

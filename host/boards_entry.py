@@ -15,7 +15,7 @@ from typing import Any
 from host.errors import BitlineError
 from rtl.params import Geometry
 
-__all__ = ["SimulationMissingError", "build", "flash_command", "prepared", "verilated"]
+__all__ = ["SimulationMissingError", "build", "flash_command", "prepared", "synthesised", "verilated"]
 
 Progress = Callable[[str], None]
 
@@ -45,6 +45,28 @@ def verilated(geometry: Geometry, progress: Progress) -> Any:
         return VerilatedChip(geometry, progress=progress)
     except (ToolError, OSError, ImportError, MemoryError) as error:
         raise SimulationMissingError(f"the verilated chip could not be made: {error}") from error
+
+
+def synthesised(geometry: Geometry, progress: Progress) -> Any:
+    """Return the netlist of a chip in a simulation of its cells; the first time it is synthesised, for some minutes.
+
+    Raises
+    ------
+    SimulationMissingError
+        If Yosys, a compiler or the gateware is missing, or one of them fails.
+    """
+    try:
+        from boards.netlist import netlist_library
+        from boards.netlist import synthesised as netlist_of
+        from boards.toolchain import ToolError
+        from boards.verilator import VerilatedChip
+    except ImportError as error:
+        raise SimulationMissingError(f"a netlist needs the module {error.name!r}: "
+                                     "run pip install -e '.[fpga]'") from None
+    try:
+        return VerilatedChip(netlist_library(netlist_of(geometry, progress), progress, name=geometry.name))
+    except (ToolError, OSError, ImportError, MemoryError) as error:
+        raise SimulationMissingError(f"the netlist could not be made: {error}") from error
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ DEFAULT_PORT = 7440
 SCHEMES = {
     "model": "the numpy model in this process: model:GEOMETRY",
     "sim": "the verilated RTL in this process: sim:GEOMETRY",
+    "netlist": "the chip as synthesis for an ECP5 left it, in this process: netlist:GEOMETRY",
     "serial": "a board on a serial line: serial:/dev/ttyUSB0?baud=3000000",
     "tcp": "a device that `bitline serve` offers: tcp:HOST:PORT",
 }
@@ -23,6 +24,7 @@ SCHEMES = {
 _OPTIONS = {
     "model": ("geometry", "seed", "chip"),
     "sim": ("geometry", "seed", "chip"),
+    "netlist": ("geometry", "seed", "chip"),
     "serial": ("geometry", "seed", "chip", "baud"),
     "tcp": ("geometry", "seed", "chip"),
 }
@@ -31,7 +33,7 @@ _LIMITS = {"seed": (0, 2**32 - 1), "chip": (0, 255), "baud": (1, 12_000_000)}
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DeviceUrl:
-    """A device URL, taken apart and checked. `place` is a path or HOST:PORT, empty for `model:` and `sim:`."""
+    """A device URL, taken apart and checked. `place` is a path or HOST:PORT, or empty."""
 
     text: str
     scheme: str
@@ -63,7 +65,7 @@ def parse_url(text: str) -> DeviceUrl:
     place, _, query = rest.partition("?")
     options = _options(text, scheme, query)
     name = options.pop("geometry", "")
-    if scheme in ("model", "sim"):
+    if scheme in ("model", "sim", "netlist"):
         if place and name:
             raise BitlineError(f"device {text!r} names two geometries, {place!r} and {name!r}")
         name, place = place or name, ""

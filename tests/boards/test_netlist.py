@@ -1,0 +1,78 @@
+"""The netlist that place and route reads, against the numpy model: the host programs, ages and reads both."""
+
+import copy
+import itertools
+
+import pytest
+
+from boards.netlist import count_cells, netlist_library, source_of, synthesised
+from boards.toolchain import ToolError
+from boards.verilator import VerilatedChip
+from host.api import PromptChip
+from host.channels import SimChannel
+from host.compare import compare
+from host.link import LinkError
+from rtl.params import preset
+from sim.presets import technology
+from tests.chip.machine import images, linked, model, place
+
+TINY = preset("tiny")
+SIZES = (9, 3)
+
+
+@pytest.fixture(scope="module")
+def netlist():
+    return synthesised(TINY)
+
+
+def device_of(netlist, name):
+    """Return a netlist as a device; it stops as soon as it has answered."""
+    chip = PromptChip(VerilatedChip(netlist_library(netlist, name=name)))
+    return linked(SimChannel(chip), TINY)
+
+
+def differing(netlist, name):
+    """Return what differs between netlist and model, by part; all of it if the netlist does not even answer."""
+    with model(TINY, seed=99, chip=17) as reference:
+        try:
+            with device_of(netlist, name) as device:
+                found = compare(device, reference, place(SIZES, 5, TINY), technology("pcm"), images(SIZES, 6, 4),
+                                ages=(1e5,), progress=lambda _label, _total: lambda _done: None)
+        except LinkError:
+            return {"link"}, 0
+    return {name for name, (_, wrong) in found.parts.items() if wrong}, found.compared
+
+
+@pytest.mark.slow
+def test_the_netlist_equals_the_model(netlist):
+    """Write-verify, states, nets, noise, drift, compensation, outputs, target time and counters, all to the bit."""
+    wrong, compared = differing(netlist, "tiny")
+    assert wrong == set()
+    assert compared > 100
+
+
+@pytest.mark.slow
+def test_one_bit_of_one_lut_is_seen(netlist):
+    """The first LUT that feeds a register of the hash, for inputs that are all 0."""
+    broken = copy.deepcopy(netlist)
+    feeds = {cell["connections"]["DI"][0] for name, cell in sorted(broken["cells"].items())
+             if cell["type"] == "TRELLIS_FF" and ".threefry." in name}
+    lut = next(cell for _, cell in sorted(broken["cells"].items())
+               if cell["type"] == "LUT4" and cell["connections"]["Z"][0] in feeds)
+    table = lut["parameters"]["INIT"]
+    lut["parameters"]["INIT"] = table[:-1] + "10"[int(table[-1])]
+    wrong, _ = differing(broken, "broken")
+    assert wrong
+
+
+@pytest.mark.slow
+def test_a_cell_without_a_model_is_named(netlist):
+    cells = dict(itertools.islice(netlist["cells"].items(), 20))
+    for kind, change, sentence in (
+            ("TRELLIS_FF", {"parameters": {"SRMODE": "ASYNC"}}, "SRMODE of the TRELLIS_FF strange is ASYNC"),
+            ("EHXPLLL", {}, "cell strange is a EHXPLLL, which has no model here"),
+            ("DP16KD", {"connections": {"RSTA": [7]}}, "pin RSTA of the DP16KD strange is in use")):
+        strange = {"type": kind, "parameters": {}, "connections": {}} | change
+        with pytest.raises(ToolError, match=sentence):
+            source_of({"ports": netlist["ports"], "cells": cells | {"strange": strange}})
+    assert count_cells(netlist)["TRELLIS_FF"] > 1000
