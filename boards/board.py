@@ -1,43 +1,53 @@
-"""ULX3S: an ECP5 with a USB serial line, 25 MHz and eight lights. Pins come from amaranth_boards.
+"""A board as data, and the design around its chip: clock, reset, serial line, lights.
 
-docs/boards/ulx3s.md tells what fits, and how to load it.
+Each board has a file of its own beside this one, with what fits it; pins come from amaranth_boards.
 """
 
 import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+from amaranth.build import Resource, Subsignal
 from amaranth.hdl import ClockDomain, Module, Signal
 from amaranth.lib import io, wiring
 from amaranth.lib.cdc import FFSynchronizer
 from amaranth.lib.wiring import In, Out, connect
 
 from boards.ecp5 import ClockGate, Ecp5Cells, Pll
-from boards.floorplan import ECP5_85F, Sites, floorplan
-from rtl.params import Geometry, preset
+from boards.floorplan import Sites, floorplan
+from rtl.params import Geometry
 from rtl.uart import UartReceiver, UartTransmitter
 
-__all__ = ["BOARDS", "Board", "SerialChip", "Ulx3sTop", "board"]
+__all__ = ["Board", "BoardTop", "Pin", "SerialChip"]
 
-CRYSTAL_HZ = 25e6
+Pin = tuple[str, int, str | None]
+"""Resource, its number, and the part of it, if it has several."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Board:
-    """One board as data.
+    """One board with an ECP5 and a serial line.
 
     Parameters
     ----------
     name : str
         As in `bitline build NAME`.
-    platform : str
-        The class in `amaranth_boards.ulx3s`.
+    platform : type
+        Of amaranth_boards.
     geometry : Geometry
         The chip that fits.
     clock_hz : float
         What the chip runs at.
+    lights : sequence of Pin
+        At most three: heartbeat of the chip's clock, byte in, byte out.
+    loader : str
+        The board's name in openFPGALoader.
     baud : int
         Of the serial line.
+    resources : sequence of Resource
+        What the platform does not have: a serial line on free pins.
+    held_high : sequence of Pin
+        Outputs that something on the board needs high.
     lut_ram_words : int
         Memories of at most so many words go to LUTs, where block RAM is scarcer than they; 0: synthesis chooses.
     block_ram_words : int
@@ -54,10 +64,14 @@ class Board:
     """
 
     name: str
-    platform: str
+    platform: type[Any]
     geometry: Geometry
     clock_hz: float
+    lights: Sequence[Pin]
+    loader: str
     baud: int = 3_000_000
+    resources: Sequence[Resource] = ()
+    held_high: Sequence[Pin] = ()
     lut_ram_words: int = 0
     block_ram_words: int = 0
     seed: int = 1
@@ -67,33 +81,17 @@ class Board:
 
     def make_platform(self) -> Any:
         """Return a new platform with the family's own cells: it can build one design only."""
-        import amaranth_boards.ulx3s
+        made = type(self.platform.__name__, (Ecp5Cells, self.platform), {})()
+        made.add_resources(self.resources)
+        return made
 
-        return type(self.platform, (Ecp5Cells, getattr(amaranth_boards.ulx3s, self.platform)), {})()
+    def make_top(self, chip: Any, *, clock_hz: float | None = None) -> "BoardTop":
+        """Return the design around a chip; `clock_hz` in place of the board's own."""
+        return BoardTop(board=self, chip=chip, clock_hz=clock_hz or self.clock_hz)
 
     def floorplan(self) -> dict[str, str]:
-        """Return the site of each cell, by its name in `Ulx3sTop`, that is not left to the placer."""
+        """Return the site of each cell, by its name in `BoardTop`, that is not left to the placer."""
         return floorplan(self.geometry, self.sites, chip="serial.chip") if self.sites else {}
-
-
-BOARDS = {
-    entry.name: entry
-    for entry in (
-        Board(name="ulx3s-85f", platform="ULX3S_85F_Platform", geometry=preset("demo"), clock_hz=50e6,
-              lut_ram_words=64, sites=ECP5_85F, options=("--placer-heap-beta", "0.75")),
-        Board(name="ulx3s-45f", platform="ULX3S_45F_Platform", geometry=preset("board-small"), clock_hz=50e6),
-        Board(name="ulx3s-12f", platform="ULX3S_12F_Platform", geometry=preset("board-small"), clock_hz=50e6,
-              block_ram_words=16),
-    )
-}
-"""Boards by name."""
-
-
-def board(name: str) -> Board:
-    """Return a board, or raise ValueError that lists the names."""
-    if name not in BOARDS:
-        raise ValueError(f"unknown board {name!r}: choose from {', '.join(BOARDS)}")
-    return BOARDS[name]
 
 
 class SerialChip(wiring.Component):
@@ -134,26 +132,42 @@ class SerialChip(wiring.Component):
         return m
 
 
-class Ulx3sTop(wiring.Component):
-    """The board around a chip: clock, reset, serial line, lights.
+class _Pins:
+    """The pins of a board: a resource is requested once, whole, and only what gets a buffer takes a pin."""
 
-    Lights from the right: heartbeat of the chip's clock, byte in, byte out.
+    def __init__(self, platform: Any):
+        self._platform = platform
+        self._requested: dict[tuple[str, int], Any] = {}
+
+    def port(self, pin: Pin) -> Any:
+        """Return the port of a pin."""
+        name, number, part = pin
+        if (name, number) not in self._requested:
+            parts = [part.name for part in self._platform.lookup(name, number).ios if isinstance(part, Subsignal)]
+            self._requested[name, number] = self._platform.request(
+                name, number, dir=dict.fromkeys(parts, "-") if parts else "-")
+        resource = self._requested[name, number]
+        return resource if part is None else getattr(resource, part)
+
+
+class BoardTop(wiring.Component):
+    """The board around a chip: clock, reset, serial line, lights.
 
     Parameters
     ----------
+    board : Board
     chip : Component
         Has byte streams `rx` and `tx`.
     clock_hz : float
         What the chip shall run at; the loop comes within 0.1 % of it.
-    baud : int
-        Of the serial line.
     """
 
-    def __init__(self, *, chip: Any, clock_hz: float, baud: int):
+    def __init__(self, *, board: Board, chip: Any, clock_hz: float):
+        self.board = board
         self.chip = chip
-        self.pll = Pll(input_hz=CRYSTAL_HZ, output_hz=clock_hz)
+        crystal = board.platform()
+        self.pll = Pll(input_hz=crystal.default_clk_frequency, output_hz=clock_hz)
         self.clock_hz = self.pll.dividers.output_hz
-        self.baud = baud
         super().__init__({})
 
     def elaborate(self, platform):
@@ -163,7 +177,7 @@ class Ulx3sTop(wiring.Component):
         # reset would be a net to every corner of the device, in the slowest paths there are.
         m.domains.raw = raw = ClockDomain(reset_less=True, local=True)
         m.domains.sync = sync = ClockDomain(reset_less=True)
-        m.submodules.clock_pin = clock_pin = io.Buffer("i", platform.request("clk25", dir="-"))
+        m.submodules.clock_pin = clock_pin = io.Buffer("i", platform.request(platform.default_clk, dir="-"))
         m.submodules.pll = pll = self.pll
         m.submodules.gate = gate = ClockGate()
         m.submodules.lock = FFSynchronizer(pll.locked, gate.enable, o_domain="raw")
@@ -171,25 +185,21 @@ class Ulx3sTop(wiring.Component):
             pll.clk_in.eq(clock_pin.i), raw.clk.eq(pll.clk_out), gate.clk_in.eq(pll.clk_out), sync.clk.eq(gate.clk_out),
         ]
 
-        unused = {"rts": "-", "dtr": "-"}
-        uart = platform.request("uart", 0, dir={"rx": "-", "tx": "-", **unused})
-        m.submodules.rx_pin = rx_pin = io.Buffer("i", uart.rx)
-        m.submodules.tx_pin = tx_pin = io.Buffer("o", uart.tx)
-        m.submodules.serial = serial = SerialChip(chip=self.chip, clock_hz=self.clock_hz, baud=self.baud)
+        pins = _Pins(platform)
+        m.submodules.rx_pin = rx_pin = io.Buffer("i", pins.port(("uart", 0, "rx")))
+        m.submodules.tx_pin = tx_pin = io.Buffer("o", pins.port(("uart", 0, "tx")))
+        m.submodules.serial = serial = SerialChip(chip=self.chip, clock_hz=self.clock_hz, baud=self.board.baud)
         m.d.comb += [serial.rx.eq(rx_pin.i), tx_pin.o.eq(serial.tx)]
 
-        # Held high as the board's own examples do: it selects how the radio module starts, and the module can
-        # reconfigure the FPGA.
-        radio = platform.request("esp32", 0, dir=dict.fromkeys(
-            ("en", "tx", "rx", "gpio0", "gpio5", "gpio16", "gpio17"), "-"))
-        m.submodules.radio_pin = radio_pin = io.Buffer("o", radio.gpio0)
-        m.d.comb += radio_pin.o.eq(1)
+        for k, pin in enumerate(self.board.held_high):
+            m.submodules[f"held{k}"] = held = io.Buffer("o", pins.port(pin))
+            m.d.comb += held.o.eq(1)
 
         beat = Signal(25)
         m.d.sync += beat.eq(beat + 1)
         lights = [beat[-1], self._stretched(m, "rx_light", self.chip.rx), self._stretched(m, "tx_light", self.chip.tx)]
-        for k, light in enumerate(lights):
-            m.submodules[f"led{k}"] = led = io.Buffer("o", platform.request("led", k, dir="-"))
+        for k, (pin, light) in enumerate(zip(self.board.lights, lights, strict=False)):
+            m.submodules[f"led{k}"] = led = io.Buffer("o", pins.port(pin))
             m.d.comb += led.o.eq(light)
 
         return m

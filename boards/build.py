@@ -15,8 +15,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from boards.board import Board
+from boards.catalog import board
 from boards.toolchain import Progress, ToolError, ToolTimeoutError, relax_collisions, run_tool, run_yosys, tool_versions
-from boards.ulx3s import Board, Ulx3sTop, board
 
 __all__ = ["Attempt", "Report", "build", "read_report"]
 
@@ -116,7 +117,7 @@ def build(name: str, *, seeds: Sequence[int] | None = None, directory: str | Pat
     Parameters
     ----------
     name : str
-        A board of `boards.ulx3s.BOARDS`.
+        A board of `boards.catalog.BOARDS`.
     seeds : sequence of int, optional
         Seeds of the placer: the board's own, then `SEEDS`, if not given.
     directory : path, optional
@@ -161,7 +162,7 @@ def build(name: str, *, seeds: Sequence[int] | None = None, directory: str | Pat
         sites = target.floorplan()
     else:
         geometry = type(chip).__name__
-    top = Ulx3sTop(chip=chip, clock_hz=clock_hz or target.clock_hz, baud=target.baud)
+    top = target.make_top(chip, clock_hz=clock_hz)
     platform = write_design(target, top, place, stem)
 
     progress("synthesis")

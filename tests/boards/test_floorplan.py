@@ -6,9 +6,9 @@ import re
 import pytest
 
 from boards.build import fix_sites, write_design
+from boards.catalog import board
 from boards.floorplan import ECP5_85F, floorplan
 from boards.toolchain import ToolError, run_yosys
-from boards.ulx3s import Ulx3sTop, board
 from rtl.chip import Chip
 from rtl.params import preset
 
@@ -62,7 +62,7 @@ def test_cells_are_those_of_the_design(tmp_path):
     """On a chip of the same make: names that no cell has would leave the placer free, in silence."""
     geometry = preset("small").replace(state_bits=9)
     target = board("ulx3s-85f")
-    write_design(target, Ulx3sTop(chip=Chip(geometry=geometry), clock_hz=50e6, baud=115200), tmp_path, "top")
+    write_design(target, target.make_top(Chip(geometry=geometry)), tmp_path, "top")
     sites = floorplan(geometry, ECP5_85F, chip="serial.chip")
     read = ["read_rtlil top.il", "hierarchy -top top", "proc", "flatten"]
     run_yosys([*read, *fix_sites(sites)], log=tmp_path / "log", what="reading", cwd=tmp_path)

@@ -135,4 +135,4 @@ def test_no_compiler(monkeypatch):
     with pytest.raises(compiler.CompilerMissingError, match=r"install g\+\+, or run `.* -m pip install ziglang`"):
         compiler.find_compiler(names=())
     monkeypatch.setattr(compiler.importlib.util, "find_spec", lambda name: name)
-    assert compiler.find_compiler(names=()) == [sys.executable, "-m", "ziglang", "c++"]
+    assert compiler.find_compiler(names=()) == [sys.executable, "-m", "ziglang", "c++", "-fno-sanitize=undefined"]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from boards.ulx3s import SerialChip
+from boards.board import SerialChip
 from tests.boards.standin import Echo
 from tests.cocotb.harness import run_bench
 

@@ -205,6 +205,30 @@ def refused(ran, *words):
     assert "Traceback" not in ran.stderr
 
 
+@pytest.fixture
+def bitstream(tmp_path):
+    path = tmp_path / "icepi_zero.bit"
+    path.touch()
+    return path
+
+
+@pytest.mark.parametrize("name", ["openFPGALoader", "openfpgaloader-cli"])
+def test_flash_calls_the_loader(name, bitstream, tmp_path, monkeypatch):
+    loader = tmp_path / name
+    loader.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/said\nexit 3\n')
+    loader.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    ran = bitline("flash", "icepi-zero", "--directory", tmp_path, "--permanent")
+    assert ran.exit_code == 3
+    assert (tmp_path / "said").read_text() == f"-b icepi-zero -f {bitstream}\n"
+
+
+def test_flash_without_a_loader(bitstream, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    refused(bitline("flash", "icepi-zero", "--directory", tmp_path), "apt-get install openfpgaloader")
+    refused(bitline("flash", "ulx3s-85f", "--directory", tmp_path), "ulx3s_85f.bit", "bitline build ulx3s-85f")
+
+
 @pytest.mark.parametrize(("arguments", "words"), [
     (("run", "missing.onnx", "--data", "DATA"), ("missing.onnx", "does not exist")),
     (("run", "NET", "--data", "missing.npz"), ("missing.npz", "does not exist")),
