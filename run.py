@@ -5,6 +5,7 @@ needs the network. Only the standard library is imported here, since this runs b
 """
 
 import argparse
+import contextlib
 import hashlib
 import importlib.util
 import os
@@ -162,6 +163,21 @@ def command_line():
 
 # --- stages ---------------------------------------------------------------------------------------------------------
 
+@contextlib.contextmanager
+def ending(child):
+    """End a process that still runs when the body ends."""
+    try:
+        yield child
+    finally:
+        if child.poll() is None:
+            child.terminate()
+            child.wait()
+
+
+def _give_way():
+    os.nice(10)
+
+
 class Run:
     """Runs stages one after the other, tells name and time of each, and stops when the time is up."""
 
@@ -187,18 +203,31 @@ class Run:
         return self.stage(name, lambda: self._command(arguments))
 
     def _command(self, arguments):
-        left = self.limit_s - (time.monotonic() - self.started)
-        if left <= 0:
-            raise RunError(f"The limit of {self.limit_s // 60} minutes is used up.")
-        child = subprocess.Popen([str(python_of(VENV)), *arguments], cwd=ROOT)
+        with ending(subprocess.Popen([str(python_of(VENV)), *arguments], cwd=ROOT)) as child:
+            return self._wait(child)
+
+    def _wait(self, child):
+        left = max(0, self.limit_s - (time.monotonic() - self.started))
         try:
             return child.wait(timeout=left)
         except subprocess.TimeoutExpired:
             raise RunError(f"The limit of {self.limit_s // 60} minutes passed in the stage above.") from None
-        finally:
-            if child.poll() is None:
-                child.terminate()
-                child.wait()
+
+    @contextlib.contextmanager
+    def beside(self, name, *arguments):
+        """Run a command beside the stages within, in what time they leave; then, as a stage, wait for it and tell."""
+        log = ROOT / "build" / f"{name.replace(' ', '-')}.log"
+        log.parent.mkdir(exist_ok=True)
+        with log.open("w", encoding="utf-8") as stream:
+            # Not a session of its own: between those the kernel shares time equally, whatever their priority.
+            child = subprocess.Popen([str(python_of(VENV)), *arguments], cwd=ROOT, stdout=stream,
+                                     stderr=subprocess.STDOUT, preexec_fn=_give_way if os.name == "posix" else None)
+            with ending(child):
+                yield
+                try:
+                    self.stage(name, lambda: self._wait(child))
+                finally:
+                    say(log.read_text("utf-8", "replace"))
 
     def summary(self):
         """Print the time of each stage; return the exit code."""
@@ -223,9 +252,9 @@ def test(run, extra):
     if extra:
         run.command("chosen tests", *pytest(*extra))
         return
-    run.command("units", *pytest("-m", "not slow and not cocotb and not hardware", "tests"))
-    run.command("cocotb", *pytest("-m", "cocotb and not slow and not hardware", "tests/cocotb"))
-    run.command("board build", "-m", "boards.build", "ulx3s-12f")
+    with run.beside("board build", "-m", "boards.build", "ulx3s-12f"):
+        run.command("units", *pytest("-m", "not slow and not cocotb and not hardware", "tests"))
+        run.command("cocotb", *pytest("-m", "cocotb and not slow and not hardware", "tests/cocotb"))
 
 
 def test_long(run, extra):

@@ -24,3 +24,37 @@ def test_without_network_set_up_ends_soon(index, tmp_path, monkeypatch):
     with pytest.raises(run.RunError, match=r"could not be fetched: check the network .*, then run `python3 run.py"):
         run.install(None, ["numpy"])
     assert time.monotonic() - began < 30
+
+
+@pytest.fixture
+def stages(monkeypatch, tmp_path):
+    monkeypatch.setattr(run, "ROOT", tmp_path)
+    monkeypatch.setattr(run, "python_of", lambda _venv: Path(sys.executable))
+    return run.Run(limit_s=20)
+
+
+def names_and_failures(stages):
+    return [(name, failed) for name, _, failed in stages.results]
+
+
+def test_a_command_beside_others_is_waited_for_and_told(stages, capfd):
+    with stages.beside("slow one", "-c", "import time; time.sleep(0.5); print('words'); exit(3)"):
+        stages.command("quick one", "-c", "pass")
+    assert names_and_failures(stages) == [("quick one", False), ("slow one", True)]
+    assert stages.summary() == 1
+    assert "words" in capfd.readouterr().out
+
+
+def test_a_command_beside_others_ends_with_them(stages, tmp_path):
+    def fails():
+        with stages.beside("endless", "-c", "import time; time.sleep(600)"):
+            raise run.RunError("no")
+
+    began = time.monotonic()
+    with pytest.raises(run.RunError, match="no"):
+        fails()
+    assert time.monotonic() - began < 10
+    stages.limit_s = 0.5
+    with pytest.raises(run.RunError, match="limit of 0 minutes passed"), stages.beside("late", "-c", "import time; time.sleep(600)"):
+        time.sleep(0.5)
+    assert names_and_failures(stages) == [("late", True)]
