@@ -1,7 +1,8 @@
 // A verilated component with byte streams rx and tx, behind a C interface: whole buffers a call.
 //
 // The clock runs only inside bitline_run. A clock is two evaluations: inputs settle with clk low, the streams are
-// sampled, then the edge. The design's inputs are `clk`, `rst`, `rx_valid`, `rx_payload`, `tx_ready`.
+// sampled, then the edge. The design's inputs are `clk`, `rst`, `rx_valid`, `rx_payload`, `tx_ready`; with PUMP > 1 also
+// `calc_clk`, which rises with `clk` and PUMP - 1 times more before the next one.
 
 #include <cstddef>
 #include <cstdint>
@@ -10,6 +11,10 @@
 
 #include "Vtop.h"
 #include "verilated.h"
+
+#ifndef PUMP
+#define PUMP 1
+#endif
 
 double sc_time_stamp() { return 0; }
 
@@ -52,6 +57,10 @@ struct Device {
 
     Device() {
         top->clk = 0;
+#if PUMP > 1
+        top->calc_clk = 0;
+        top->calc_rst = 0;
+#endif
         top->rst = 0;
         top->rx_valid = 0;
         top->rx_payload = 0;
@@ -61,8 +70,20 @@ struct Device {
 
     void edge() {
         top->clk = 1;
+#if PUMP > 1
+        for (int k = 1; k < PUMP; ++k) {
+            top->calc_clk = 1;
+            top->eval();
+            top->calc_clk = 0;
+            top->eval();
+        }
+        top->calc_clk = 1;
+#endif
         top->eval();
         top->clk = 0;
+#if PUMP > 1
+        top->calc_clk = 0;
+#endif
         ++cycles;
     }
 

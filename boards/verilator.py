@@ -179,13 +179,16 @@ def chip_library(geometry: Geometry, progress: Progress = _silent) -> Path:
     from rtl.chip import Chip
 
     progress(f"elaborating the chip {geometry.name}")
-    library = component_library(Chip(geometry=geometry), progress, name=geometry.name)
+    library = component_library(Chip(geometry=geometry), progress, name=geometry.name, pump=geometry.pump)
     _write_whole(index, library.name)
     return library
 
 
-def component_library(component: Any, progress: Progress = _silent, *, name: str = "component") -> Path:
+def component_library(component: Any, progress: Progress = _silent, *, name: str = "component",
+                      pump: int = 1) -> Path:
     """Return the library of a component with byte streams `rx` and `tx`, from the cache if it is there.
+
+    Its calculation clock, if it has one, is `pump` times as fast as its clock.
 
     Raises
     ------
@@ -193,12 +196,12 @@ def component_library(component: Any, progress: Progress = _silent, *, name: str
         If Verilator or the compiler fails, or there is no compiler; one sentence.
     """
     verilog = verilog_of(component)
-    key = content_hash([_tools(), verilog])
+    key = content_hash([_tools(), verilog, str(pump)])
     cache = cache_directory("verilated")
     library = cache / f"{name}-{key}{_suffix()}"
     with _locked(cache / f"{key}.lock"):
         if not library.exists():
-            _make(verilog, library, progress)
+            _make(verilog, library, progress, pump)
     return library
 
 
@@ -228,12 +231,13 @@ def _verilator_root() -> Path:
     return Path(spec.origin).parent
 
 
-def _make(verilog: str, library: Path, progress: Progress) -> None:
+def _make(verilog: str, library: Path, progress: Progress, pump: int) -> None:
     """Verilate, compile and link; the library appears whole or not at all."""
     log = cache_directory("logs") / f"{library.stem}.log"
     with tempfile.TemporaryDirectory(prefix="making-", dir=library.parent) as temporary:
         directory = Path(temporary)
-        objects = verilate(verilog, directory, log=log, progress=progress, sources=[_HARNESS])
+        objects = verilate(verilog, directory, log=log, progress=progress, sources=[_HARNESS],
+                           compiler_flags=[f"-DPUMP={pump}"])
         progress("linking")
         made = directory / library.name
         run_tool([*_compiler(), "-shared", "-fPIC", "-o", str(made), *(str(part) for part in objects), "-pthread"],

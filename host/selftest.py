@@ -192,12 +192,12 @@ class _Test:
 def _contexts(geometry: Geometry) -> Iterator[dict[str, int]]:
     """Yield contexts that together reach every weight word; where cells run out, the last ones are used again."""
     columns = min(geometry.columns, geometry.column_words, geometry.cells // geometry.rows,
-                  geometry.result_words * geometry.transport, geometry.net_words // geometry.folds)
+                  geometry.result_words * geometry.transport, geometry.net_places // geometry.folds)
     if columns < 1:
         raise BitlineError(f"geometry {geometry.name} has too little memory for one tile: nothing can be tested")
     words = geometry.folds * columns
     size = geometry.rows * columns
-    starts = [*range(0, geometry.net_words - words, words), geometry.net_words - words]
+    starts = [*range(0, geometry.net_places - words, words), geometry.net_places - words]
     for number, first in enumerate(starts[:geometry.contexts]):
         yield {"number": number, "rows": geometry.rows, "columns": columns, "net_base": first,
                "state_base": min(number * size, geometry.cells - size),

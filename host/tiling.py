@@ -121,7 +121,7 @@ class _Engines:
 
     def __init__(self, geometry: Geometry) -> None:
         self.geometry = geometry
-        self.have = (geometry.contexts, geometry.net_words, geometry.cells, geometry.column_words)
+        self.have = (geometry.contexts, geometry.net_places, geometry.cells, geometry.column_words)
         self.taken = [[0, 0, 0, 0] for _ in range(geometry.engines)]
 
     def place(self, chosen: Sequence[Cut]) -> tuple[list[Place], int]:

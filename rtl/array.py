@@ -58,7 +58,7 @@ class _Place(data.StructLayout):
             "mask": geometry.program_lanes,
             "group": range(max(2, geometry.devices // geometry.program_lanes)),
             "cell": bits_for(geometry.cells - 1), "last": 1,
-            "lane": bits_for(geometry.lanes - 1), "net": ceil_log2(geometry.net_words),
+            "lane": bits_for(geometry.lanes - 1), "net": ceil_log2(geometry.net_places),
         })
 
 
@@ -219,7 +219,7 @@ class Array(wiring.Component):
         g, record, row = self.geometry, self.record, self.settings.row
         walk = Signal(_Issue(g))  # the next devices of a sweep
         cursor = Signal(_Place(g))  # the next column of a row
-        row_net = Signal(ceil_log2(g.net_words))  # first net of the row
+        row_net = Signal(ceil_log2(g.net_places))  # first net of the row
         issue = Signal(_Issue(g))
         since = Signal(range(self._noise.clocks + 1))
         last_group = walk.place.group == self.groups - 1

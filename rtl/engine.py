@@ -1,26 +1,34 @@
 """The engine: charges of a crossbar in closed form, one column a clock.
 
-A chain of groups of W lanes. Activations stay at the lanes; everything else hops from group to group, a group a clock:
-the address that is read, the command to swap new activations in, the words that are loaded for the next swap, writes,
-and the partial sum, which so meets each group's products of its own column. Nothing is broadcast, so nothing gets
-slower as the chain gets longer.
+A chain of groups of W multipliers. Activations stay at the lanes; everything else hops from group to group, a group a
+clock: the place that is read, the words that are loaded for later columns, writes, and the partial sum, which so meets
+each group's products of its own column. Nothing is broadcast, so nothing gets slower as the chain gets longer.
+
+With geometry.pump the chain has a faster clock of its own (`rtl/crossing.py`), in which each multiplier serves `pump`
+lanes in turn and the chain's end adds up `pump` sums for one charge. The chip's clock does not see any of that.
 
 Backward (geometry.backward), the column address takes an error delta with it, every lane adds delta * net to its own
 row, and a drain wave then sends the rows' sums down the same chain.
 
-Cost on ECP5: a hardware multiplier a lane, a block RAM or two a group.
+Cost on ECP5: a hardware multiplier for `pump` lanes, a block RAM or two and W bytes of LUT RAM a group.
 """
 
-from amaranth.hdl import Module, Mux, Signal, signed
-from amaranth.lib import data, wiring
+import itertools
+
+from amaranth.hdl import Cat, Const, DomainRenamer, Module, Mux, Signal, signed
+from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for, ceil_log2
 
+from rtl.crossing import CALC, Middle
 from rtl.delay import Delay
 from rtl.params import ACTIVATION_BITS, Geometry
 from rtl.primitives import BlockMemory, Multiplier
 
-__all__ = ["Engine", "Issue", "Load", "NetWrite"]
+__all__ = ["BANKS", "Engine", "Issue", "Load", "NetWrite"]
+
+BANKS = 4
+"""Sets of activations at the lanes: one that multiplies, and others that are loaded meanwhile."""
 
 
 class NetWrite(data.StructLayout):
@@ -30,42 +38,69 @@ class NetWrite(data.StructLayout):
         super().__init__({
             "valid": 1,
             "lane": bits_for(geometry.lanes - 1),
-            "address": ceil_log2(geometry.net_words),
+            "address": ceil_log2(geometry.net_places),
             "net": signed(geometry.net_bits),
         })
 
 
 class Load(data.StructLayout):
-    """W activations for the shadow registers of one group."""
+    """W activations of a bank, for lanes W * group to W * group + W - 1."""
 
     def __init__(self, geometry: Geometry):
         super().__init__({
             "valid": 1,
+            "bank": range(BANKS),
             "group": bits_for(geometry.lane_words - 1),
             "word": data.ArrayLayout(signed(ACTIVATION_BITS), geometry.transport),
         })
 
 
+def _backward(geometry: Geometry) -> dict[str, object]:
+    return {
+        "backward": 1,
+        "first": 1,
+        "delta": signed(ACTIVATION_BITS),
+        "drain": 1,
+        "lane": bits_for(geometry.lanes - 1),
+    } if geometry.backward else {}
+
+
 class Issue(data.StructLayout):
-    """One column to read, after a `swap` with the activations loaded before.
+    """One column to read, with the activations of a bank.
 
     With geometry.backward also: `backward` adds delta * net of the column to every lane's row sum, which begins anew
     with `first`; `drain` gives the row sum of `lane`. Neither reads forward.
     """
 
     def __init__(self, geometry: Geometry):
-        backward = {
-            "backward": 1,
-            "first": 1,
-            "delta": signed(ACTIVATION_BITS),
-            "drain": 1,
-            "lane": bits_for(geometry.lanes - 1),
-        }
         super().__init__({
             "valid": 1,
+            "address": ceil_log2(geometry.net_places),
+            "bank": range(BANKS),
+        } | _backward(geometry))
+
+
+class _Read(data.StructLayout):
+    """What a group does for an issue in one clock: lane `turn` of each of its multipliers."""
+
+    def __init__(self, geometry: Geometry):
+        super().__init__({
             "address": ceil_log2(geometry.net_words),
-            "swap": 1,
-        } | (backward if geometry.backward else {}))
+            "turn": range(geometry.pump),
+            "bank": range(BANKS),
+        } | _backward(geometry))
+
+
+class _Write(data.StructLayout):
+    """A net to store; `address` is that of the lane with turn 0."""
+
+    def __init__(self, geometry: Geometry):
+        super().__init__({
+            "valid": 1,
+            "lane": bits_for(geometry.lanes - 1),
+            "address": ceil_log2(geometry.net_words),
+            "net": signed(geometry.net_bits),
+        })
 
 
 def _tree_levels(terms: int) -> int:
@@ -83,6 +118,7 @@ def _sum_tree(m, terms, bits):
 
 
 def _later(m, value, clocks: int, name: str):
+    """Return a value some clocks later."""
     for clock in range(clocks):
         after = Signal.like(value, name=f"{name}_{clock}", reset_less=True)
         m.d.sync += after.eq(value)
@@ -91,20 +127,20 @@ def _later(m, value, clocks: int, name: str):
 
 
 class Group(wiring.Component):
-    """W lanes and their weight memory: one link of the chain.
+    """W multipliers, the activations of W * pump lanes and their weight memory: one link of the chain.
 
     Members
     -------
-    i_issue, i_load, i_write, o_issue, o_load, o_write
+    i_read, i_load, i_write, o_read, o_load, o_write
         What hops, one clock from i to o.
     i_sum, o_sum : signed charge
-        Partial sum of a column: i_sum is expected one clock before o_sum leaves, `latency` clocks after i_issue.
+        Partial sum of a column: i_sum is expected one clock before o_sum leaves, `latency` clocks after i_read.
     """
 
     def __init__(self, *, geometry: Geometry, index: int):
         self.geometry = geometry
         self.index = index
-        hops = {"issue": Issue(geometry), "load": Load(geometry), "write": NetWrite(geometry)}
+        hops = {"read": _Read(geometry), "load": Load(geometry), "write": _Write(geometry)}
         super().__init__(
             {f"i_{name}": In(shape) for name, shape in hops.items()}
             | {f"o_{name}": Out(shape) for name, shape in hops.items()}
@@ -112,7 +148,7 @@ class Group(wiring.Component):
 
     @staticmethod
     def latency_of(geometry: Geometry) -> int:
-        """Return the clocks from i_issue to o_sum: hop, memory, multiplier, tree, chain (and the drain's way in)."""
+        """Return the clocks from i_read to o_sum: hop, memory, multiplier, tree, chain (and the drain's way in)."""
         return (1 + BlockMemory.latency + Multiplier.latency + _tree_levels(geometry.transport) + 1
                 + geometry.backward)
 
@@ -120,17 +156,17 @@ class Group(wiring.Component):
         m = Module()
         g = self.geometry
 
-        issue, load, write = (Signal(shape, name=name, reset_less=True) for name, shape in
-                              (("issue", Issue(g)), ("load", Load(g)), ("write", NetWrite(g))))
-        m.d.sync += [issue.eq(self.i_issue), load.eq(self.i_load), write.eq(self.i_write)]
-        m.d.comb += [self.o_issue.eq(issue), self.o_load.eq(load), self.o_write.eq(write)]
+        read, load, write = (Signal(shape, name=name, reset_less=True) for name, shape in
+                             (("read", _Read(g)), ("load", Load(g)), ("write", _Write(g))))
+        m.d.sync += [read.eq(self.i_read), load.eq(self.i_load), write.eq(self.i_write)]
+        m.d.comb += [self.o_read.eq(read), self.o_load.eq(load), self.o_write.eq(write)]
 
         # Nets are written while their tile is held: no word that is used was read in the clock of its own write.
         m.submodules.weights = weights = BlockMemory(depth=g.net_words, parts=g.transport, shape=signed(g.net_bits))
-        m.d.comb += weights.address.eq(issue.address)
+        m.d.comb += weights.address.eq(read.address)
         self._write(m, write, weights)
 
-        active = self._activations(m, issue, load)
+        active = self._activations(m, read, load)
         products = []
         for k in range(g.transport):
             multiplier = Multiplier(a_bits=g.net_bits, b_bits=ACTIVATION_BITS)
@@ -141,56 +177,68 @@ class Group(wiring.Component):
         total = Signal(signed(g.charge_bits), reset_less=True)
         charge = _sum_tree(m, products, g.charge_bits)
         if g.backward:
-            charge = self._rows(m, issue, products, charge)
+            charge = self._rows(m, read, products, charge)
         m.d.sync += total.eq(self.i_sum + charge)
         m.d.comb += self.o_sum.eq(total)
         return m
 
-    def _lane(self, k):
-        return self.index * self.geometry.transport + k
+    def _word(self, turn):
+        """Number of the word of W lanes that the multipliers serve in their turn."""
+        return self.index * self.geometry.pump + turn
+
+    def _lane(self, turn, k):
+        return self._word(turn) * self.geometry.transport + k
 
     def _write(self, m, write, weights):
         """Decode the lane: lanes need not be a power of two per group, so each net compares for itself."""
-        mask = Signal(self.geometry.transport, reset_less=True)
+        g = self.geometry
+        mask = Signal(g.transport, reset_less=True)
         address, net = (Signal.like(value, name=name, reset_less=True)
                         for name, value in (("w_address", weights.w_address), ("w_net", weights.w_part)))
-        m.d.sync += [mask[k].eq(write.valid & (write.lane == self._lane(k))) for k in range(self.geometry.transport)]
-        m.d.sync += [address.eq(write.address), net.eq(write.net)]
+        m.d.sync += [mask.eq(0), address.eq(write.address), net.eq(write.net)]
+        for turn in range(g.pump):
+            for k in range(g.transport):
+                with m.If(write.lane == self._lane(turn, k)):
+                    m.d.sync += mask[k].eq(write.valid)
+                    if turn:
+                        m.d.sync += address.eq(write.address + turn)
         m.d.comb += [weights.w_mask.eq(mask), weights.w_address.eq(address), weights.w_part.eq(net)]
 
-    def _activations(self, m, issue, load):
-        """Shadow registers, loaded at any time, and the ones that multiply, which change with the first column."""
-        word = data.ArrayLayout(signed(ACTIVATION_BITS), self.geometry.transport)
-        shadow, active = (Signal(word, name=name, reset_less=True) for name in ("shadow", "active"))
-        with m.If(load.valid & (load.group == self.index)):
-            m.d.sync += shadow.eq(load.word)
-        swap = Signal(reset_less=True)
-        m.d.comb += swap.eq(issue.valid & issue.swap)
-        with m.If(_later(m, swap, BlockMemory.latency - 1, "swap")):
-            m.d.sync += active.eq(shadow)
-        if not self.geometry.backward:
-            return active
+    def _activations(self, m, read, load):
+        """Return what the multipliers take when the net is there: of a bank that is not being loaded."""
+        g = self.geometry
+        word = data.ArrayLayout(signed(ACTIVATION_BITS), g.transport)
+        m.submodules.activations = banks = memory.Memory(shape=word, depth=BANKS << ceil_log2(g.pump), init=[])
+        store, fetch = banks.write_port(), banks.read_port()
+        m.d.comb += store.data.eq(load.word)
+        for turn in range(g.pump):
+            with m.If(load.group == self._word(turn)):
+                m.d.comb += [store.en.eq(load.valid), store.addr.eq(Cat(Const(turn, read.turn.shape()), load.bank))]
+        m.d.comb += [fetch.addr.eq(_later(m, Cat(read.turn, read.bank), BlockMemory.latency - 1, "place")),
+                     fetch.en.eq(1)]
+        if not g.backward:
+            return fetch.data
 
         back, delta = (_later(m, value, BlockMemory.latency, name) for name, value in
-                       (("back", issue.backward | issue.drain), ("delta", Mux(issue.drain, 0, issue.delta))))
-        return [Mux(back, delta, active[k]) for k in range(self.geometry.transport)]
+                       (("back", read.backward | read.drain), ("delta", Mux(read.drain, 0, read.delta))))
+        return [Mux(back, delta, fetch.data[k]) for k in range(g.transport)]
 
-    def _rows(self, m, issue, products, charge):
-        """Row sums of the lanes, and the one that a drain asks for in place of the products' sum."""
+    def _rows(self, m, read, products, charge):
+        """Row sums of the lanes, each in its turn, and the one that a drain asks for in place of the products' sum."""
         g = self.geometry
         at_product = BlockMemory.latency + Multiplier.latency
-        add, first, drain, lane = (_later(m, value, at_product, f"row_{name}") for name, value in (
-            ("add", issue.valid & issue.backward), ("first", issue.first), ("drain", issue.drain),
-            ("lane", issue.lane)))
-        rows = [Signal(signed(g.charge_bits), name=f"row_{k}", reset_less=True) for k in range(g.transport)]
-        with m.If(add):
-            m.d.sync += [row.eq(Mux(first, 0, row) + product) for row, product in zip(rows, products, strict=True)]
-
+        add, first, drain, lane, turn = (_later(m, value, at_product, f"row_{name}") for name, value in (
+            ("add", read.backward), ("first", read.first), ("drain", read.drain), ("lane", read.lane),
+            ("turn", read.turn)))
         picked = Signal(signed(g.charge_bits))
-        with m.Switch(lane):
-            for k, row in enumerate(rows):
-                with m.Case(self._lane(k)):
-                    m.d.comb += picked.eq(row)
+        for k, product in enumerate(products):
+            # The sums of a multiplier's lanes go round: the last one is that of the lane whose product is there.
+            rows = [Signal(signed(g.charge_bits), name=f"row_{k}_{turn}", reset_less=True) for turn in range(g.pump)]
+            m.d.sync += [after.eq(row) for row, after in itertools.pairwise(rows)]
+            m.d.sync += rows[0].eq(Mux(add, Mux(first, 0, rows[-1]) + product, rows[-1]))
+            for own in range(g.pump):
+                with m.If((lane == self._lane(own, k)) & (turn == own)):
+                    m.d.comb += picked.eq(rows[-1])
         levels = _tree_levels(g.transport)
         merged = Signal(signed(g.charge_bits), reset_less=True)
         m.d.sync += merged.eq(Mux(_later(m, drain, levels, "draining"), _later(m, picked, levels, "picked"), charge))
@@ -200,12 +248,13 @@ class Group(wiring.Component):
 class Engine(wiring.Component):
     """Column dot products of up to `lanes` rows, one a clock, with no back-pressure.
 
-    A load may be sent with the swap that uses it or earlier, and from the clock after a swap for the next one. A write
-    is stored `lanes / W` + 3 clocks later at the latest.
+    A load may be sent with the issue that uses it or earlier, and from the second clock after the last issue that uses
+    what the bank held before. A write is stored `groups` + 3 clocks later at the latest.
 
     Parameters
     ----------
     geometry : Geometry
+        With pump > 1 there is a domain `calc` (`rtl/crossing.py`), `pump` times as fast.
     tag : ShapeLike
         What travels with a column.
 
@@ -234,21 +283,37 @@ class Engine(wiring.Component):
         })
 
     @property
+    def _chain_latency(self) -> int:
+        """Clocks of the chain from a read to its sum."""
+        return Group.latency_of(self.geometry) + self.geometry.groups - 1
+
+    @property
     def latency(self) -> int:
-        """Clocks from `issue` to `charge`."""
-        return Group.latency_of(self.geometry) + self.geometry.lane_words - 1
+        """Clocks from `issue` to `charge`: those of the chain; with pump > 1 three more for the ways in and out."""
+        if self.geometry.pump == 1:
+            return self._chain_latency
+        return 3 + -(-(self._chain_latency + 1) // self.geometry.pump)
 
     def elaborate(self, platform):
         m = Module()
         g = self.geometry
 
-        issue, load, write, total = self.issue, self.load, self.write, 0
-        for index in range(g.lane_words):
-            m.submodules[f"group_{index}"] = group = Group(geometry=g, index=index)
-            m.d.comb += [group.i_issue.eq(issue), group.i_load.eq(load), group.i_write.eq(write),
-                         group.i_sum.eq(total)]
-            issue, load, write, total = group.o_issue, group.o_load, group.o_write, group.o_sum
-        m.d.comb += self.charge.eq(total)
+        read, write = Signal(_Read(g)), Signal(_Write(g))
+        for ours, theirs in ((read, self.issue), (write, self.write)):
+            m.d.comb += [ours[name].eq(theirs[name]) for name in ours.shape().members if name != "turn"]
+            m.d.comb += ours.address.eq(theirs.address * g.pump)
+        if g.backward:
+            m.d.comb += read.backward.eq(self.issue.valid & self.issue.backward)
+
+        if g.pump == 1:
+            m.d.comb += self.charge.eq(self._chain(m, "sync", read, self.load, write))
+        else:
+            m.submodules.middle = middle = Middle(pump=g.pump)
+            hops = [self._taken(m, middle.tick, name, value)
+                    for name, value in (("read", read), ("load", self.load), ("write", write))]
+            with m.If(~middle.tick):
+                m.d[CALC] += [hops[0].address.eq(hops[0].address + 1), hops[0].turn.eq(hops[0].turn + 1)]
+            self._give(m, middle.tick, self._chain(m, CALC, *hops))
 
         m.submodules.tags = tags = Delay(shape=self.tag_shape, clocks=self.latency)
         sums = self.issue.valid
@@ -257,3 +322,37 @@ class Engine(wiring.Component):
         m.d.comb += [tags.i.eq(self.tag), tags.i_valid.eq(sums), self.o_valid.eq(tags.o_valid),
                      self.o_tag.eq(tags.o)]
         return m
+
+    def _chain(self, m, domain, read, load, write):
+        """Join the groups, in a clock domain; return the sum of a read, `_chain_latency` clocks later."""
+        total = 0
+        for index in range(self.geometry.groups):
+            group = Group(geometry=self.geometry, index=index)
+            m.submodules[f"group_{index}"] = DomainRenamer(domain)(group)
+            m.d.comb += [group.i_read.eq(read), group.i_load.eq(load), group.i_write.eq(write), group.i_sum.eq(total)]
+            read, load, write, total = group.o_read, group.o_load, group.o_write, group.o_sum
+        return total
+
+    @staticmethod
+    def _taken(m, tick, name, value):
+        """Return a value of the chip's clock in the calculation's; what is loaded or stored is so once a turn."""
+        held, taken = (Signal(value.shape(), name=f"{name}_{where}", reset_less=True) for where in ("held", "taken"))
+        m.d.sync += held.eq(value)
+        with m.If(tick):
+            m.d[CALC] += taken.eq(held)
+        return taken
+
+    def _give(self, m, tick, total):
+        """Add up the sums of all turns; the charge is complete when it may leave."""
+        charge, given = (Signal.like(self.charge, name=name, reset_less=True) for name in ("sum", "given"))
+        for clock in range((-1 - self._chain_latency) % self.geometry.pump):
+            after = Signal.like(total, name=f"total_{clock}", reset_less=True)
+            m.d[CALC] += after.eq(total)
+            total = after
+        with m.If(tick):
+            m.d[CALC] += [given.eq(charge), charge.eq(total)]
+        with m.Else():
+            m.d[CALC] += charge.eq(charge + total)
+        left = Signal.like(self.charge, name="left", reset_less=True)
+        m.d.sync += left.eq(given)
+        m.d.comb += self.charge.eq(left)

@@ -1,8 +1,9 @@
 """The order of work of an engine: which vector is next, its folds, its columns.
 
-The loader takes a complete vector of any context, or a verify read, and loads one fold of it into the engine's shadow
-registers while the fold before is still being read; the issuer reads that fold column by column. So the engine idles
-between two passes only if a pass has fewer columns than loading takes, `lanes / W` + 6 clocks.
+The loader takes a complete vector of any context, or a verify read, and loads one fold of it into a bank of the
+engine's lanes while folds before it still wait or are being read; the issuer reads fold after fold, column by column.
+So the engine idles between two passes only if the last few of them together have fewer columns than loading takes,
+`lanes / W` + 6 clocks each.
 
 Every vector gets a ticket from the loader. What later stages need to know of it is noted under its ticket, and the
 ticket travels with each column.
@@ -10,15 +11,16 @@ ticket travels with each column.
 
 from amaranth.hdl import Cat, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, memory, stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import bits_for, ceil_log2
 
 from rtl.context import ContextLookup, context_layout
 from rtl.divide import divide, divide_up
-from rtl.engine import Issue, Load
+from rtl.engine import BANKS, Issue, Load
 from rtl.mesh import header_layout
 from rtl.params import ACTIVATION_BITS, EVENT_BITS, TIME_BITS, Geometry, Purpose, probe_place
 from rtl.params.formats import ADC_GAIN_BITS, PLACE_BITS
+from rtl.queue import Queue
 from rtl.read import ReadRequest
 
 __all__ = ["TICKET_BITS", "Issuer", "Loader", "adc_note_layout", "noise_note_layout", "note_layout",
@@ -64,11 +66,11 @@ def pass_layout(geometry: Geometry) -> data.StructLayout:
     """Return the layout of one pass over the columns, ready to be issued; its message takes `flits` flits."""
     return data.StructLayout({
         "ticket": TICKET_BITS,
-        "address": unsigned(ceil_log2(geometry.net_words)),
+        "address": unsigned(ceil_log2(geometry.net_places)),
         "constant": unsigned(ceil_log2(geometry.column_words)),
         "columns": unsigned(11),
         "flits": unsigned(flits_bits(geometry)),
-        "swap": 1,
+        "bank": range(BANKS),
         "first_fold": 1, "last_fold": 1,
         "verify": 1,
     })
@@ -155,7 +157,7 @@ class Loader(wiring.Component):
         # How far it is: `word` is the first word of this fold, `left` the words from there on.
         word, group = Signal(range(g.row_words + 1), reset_less=True), Signal(range(g.lane_words), reset_less=True)
         left = Signal(range(2048), reset_less=True)
-        address = Signal(ceil_log2(g.net_words), reset_less=True)
+        address = Signal(ceil_log2(g.net_places), reset_less=True)
         first_fold, last_fold = Signal(reset_less=True), Signal()
         one_row = Signal()
         m.d.comb += [one_row.eq(verify & ~request.drive.dense), last_fold.eq(one_row | (left <= g.lane_words))]
@@ -198,15 +200,17 @@ class Loader(wiring.Component):
             next_pass.constant.eq(record.column_base),
             next_pass.columns.eq(record.columns),
             next_pass.flits.eq(flits),
-            next_pass.swap.eq(~again),
             next_pass.first_fold.eq(first_fold),
             next_pass.last_fold.eq(last_fold),
             next_pass.verify.eq(verify),
         ]
-        with m.If(self.o.ready):
-            m.d.sync += self.o.valid.eq(0)
-        with m.If(announce):
-            m.d.sync += [self.o.valid.eq(1), self.o.payload.eq(next_pass)]
+        # A bank is loaded while all the others, one of them in use, may still be read. `bank` is the next one.
+        waiting, free = Signal(range(BANKS)), Signal()
+        bank = Signal(range(BANKS))
+        m.submodules.passes = passes = Queue(shape=pass_layout(g), depth=BANKS)
+        connect(m, passes.o, flipped(self.o))
+        m.d.comb += [passes.i.valid.eq(announce), passes.i.payload.eq(next_pass), free.eq(waiting < BANKS - 1)]
+        m.d.sync += waiting.eq(waiting + announce - (self.o.valid & self.o.ready))
 
         loading = Signal()
         settle = Signal(range(self.settle + 1), reset_less=True)
@@ -258,12 +262,12 @@ class Loader(wiring.Component):
                         m.next = "Settle"
 
             with m.State("Load"):
-                with m.If(~self.o.valid):
-                    m.d.comb += loading.eq(1)
+                with m.If(free):
+                    m.d.comb += [loading.eq(1), next_pass.bank.eq(bank)]
                     m.d.sync += [group.eq(group + 1), resident.eq(one_row), resident_row.eq(request.row),
                                  resident_ticks.eq(ticks)]
                     with m.If(group == g.lane_words - 1):
-                        m.d.sync += [group.eq(0), settle.eq(self.settle)]
+                        m.d.sync += [group.eq(0), bank.eq(bank + 1), settle.eq(self.settle)]
                         with m.If(last_fold):
                             m.d.comb += self.release.eq(~verify)
                             with m.If(one_row | (self.settle == 0)):
@@ -282,16 +286,17 @@ class Loader(wiring.Component):
                             ]
 
             with m.State("Settle"):
+                m.d.comb += next_pass.bank.eq(bank - 1)
                 with m.If(~again):
                     m.d.sync += settle.eq(settle - 1)
-                with m.If(~self.o.valid & (again | (settle == 1))):
+                with m.If(free & (again | (settle == 1))):
                     m.d.comb += announce.eq(1)
                     m.d.sync += ticket.eq(ticket + 1)
                     m.next = "Choose"
 
             m.d.comb += self.idle.eq(fsm.ongoing("Choose") & (tickets == 1 << TICKET_BITS))
 
-        self._load(m, loading, ticket, verify, request, record, word, group, left, first_fold, last_fold)
+        self._load(m, loading, ticket, verify, request, record, word, group, bank, left, first_fold, last_fold)
         return m
 
     def _oldest(self, m):
@@ -338,14 +343,14 @@ class Loader(wiring.Component):
         ]
         return done
 
-    def _load(self, m, loading, ticket, verify, request, record, word, group, left, first_fold, last_fold):
+    def _load(self, m, loading, ticket, verify, request, record, word, group, bank, left, first_fold, last_fold):
         """Follow the buffer's word, a clock after its address: zero past the last row, or what a read drives."""
         g, drive = self.geometry, request.drive
         m.d.comb += self.address.eq(word + group)
         row_word = divide(request.row, g.transport)
         element = (request.row - row_word * g.transport)[:ceil_log2(g.transport)]
 
-        read, now_group = Signal(), Signal.like(group, reset_less=True)
+        read, now_group, now_bank = Signal(), Signal.like(group, reset_less=True), Signal.like(bank, reset_less=True)
         zero, hot = Signal(reset_less=True), Signal(g.transport, reset_less=True)
         dense, driven, negative = Signal(), Signal(g.transport), Signal(g.transport)
         normed, first, last = (Signal(name=f"is_{name}", reset_less=True) for name in ("normed", "first", "last"))
@@ -353,6 +358,7 @@ class Loader(wiring.Component):
         m.d.sync += [
             read.eq(loading),
             now_group.eq(group),
+            now_bank.eq(bank),
             zero.eq((verify & ~drive.dense) | (group >= left)),
             [hot[k].eq(verify & ~drive.dense & (group == left) & (element == k)) for k in range(g.transport)],
             dense.eq(verify & drive.dense),
@@ -365,6 +371,7 @@ class Loader(wiring.Component):
         m.d.sync += [
             self.load.valid.eq(read),
             self.load.group.eq(now_group),
+            self.load.bank.eq(now_bank),
             self.normed.eq(normed),
             self.first.eq(first),
             self.last.eq(last),
@@ -423,7 +430,6 @@ class Issuer(wiring.Component):
                 now.address.eq(now.address + 1),
                 now.constant.eq(now.constant + 1),
                 now.columns.eq(now.columns - 1),
-                now.swap.eq(0),
                 running.eq(now.columns != 1),
             ]
         with m.If(self.i.valid & self.i.ready):
@@ -433,7 +439,7 @@ class Issuer(wiring.Component):
         m.d.comb += [
             self.issue.valid.eq(running),
             self.issue.address.eq(now.address),
-            self.issue.swap.eq(now.swap),
+            self.issue.bank.eq(now.bank),
             self.tag.ticket.eq(now.ticket),
             self.tag.column.eq(column),
             self.tag.constant.eq(now.constant),

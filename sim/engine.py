@@ -61,13 +61,13 @@ class Engine:
 
     Attributes
     ----------
-    nets : int64 (net_words, lanes)
+    nets : int64 (net_places, lanes)
         The weight memory.
     """
 
     def __init__(self, geometry: Geometry):
         self.geometry = geometry
-        self.nets = np.zeros((geometry.net_words, geometry.lanes), np.int64)
+        self.nets = np.zeros((geometry.net_places, geometry.lanes), np.int64)
 
     def write(self, lane: int, address: int, net: int) -> None:
         """Store one net."""

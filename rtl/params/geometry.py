@@ -27,6 +27,8 @@ class Geometry:
     """Most columns (bitlines) of a tile."""
     lanes: int = 56
     """Multiplications per clock of one engine: more rows than lanes are folded."""
+    pump: int = 1
+    """Calculation clocks in a clock of the chip: an engine has lanes / pump multipliers, each used so often a clock."""
     pairs: int = 1
     """Device pairs per cell: 1 (G+ - G-) or 2 (F (G+ - G-) + (g+ - g-))."""
     significance: int = 1
@@ -46,7 +48,7 @@ class Geometry:
     program_lanes: int = 1
     """P: devices that programming and ageing process side by side; divides 2 * pairs."""
     net_words: int = 1024
-    """Depth of the weight memory of each group of W lanes: one word a column and fold of a context."""
+    """Depth of the weight memory of each group of W multipliers: `pump` words a column and fold of a context."""
     cells: int = 50944
     """Cells whose device states one engine holds."""
     column_words: int = 512
@@ -78,6 +80,7 @@ class Geometry:
         self._in_range("columns", 4, 1024)
         self._in_range("contexts", 1, 64)
         self._in_range("transport", 2, 16)
+        self._in_range("pump", 1, 4)
         self._in_range("engines", 1, 13)
         self._in_range("routes", 2, 64)
         self._in_range("programs", 1, 16)
@@ -93,6 +96,8 @@ class Geometry:
         if self.lanes % self.transport or self.rows % self.transport:
             raise ValueError(f"lanes ({self.lanes}) and rows ({self.rows}) must be multiples of "
                              f"transport ({self.transport})")
+        if self.lane_words % self.pump:
+            raise ValueError(f"pump ({self.pump}) must divide the {self.lane_words} groups of {self.transport} lanes")
         if self.transport % self.digital_turns:
             raise ValueError(f"digital_turns ({self.digital_turns}) must divide transport ({self.transport})")
         if self.lanes > self.rows:
@@ -101,6 +106,8 @@ class Geometry:
             raise ValueError(f"program_lanes ({self.program_lanes}) must divide the {self.devices} devices of a cell")
         if self.net_words & (self.net_words - 1):
             raise ValueError(f"net_words must be a power of two, not {self.net_words}")
+        if self.net_words < self.pump:
+            raise ValueError(f"net_words ({self.net_words}) must be at least pump ({self.pump})")
         if self.column_words & (self.column_words - 1):
             raise ValueError(f"column_words must be a power of two, not {self.column_words}")
         if self.mesh_columns > self.units:
@@ -156,6 +163,16 @@ class Geometry:
         return self.lanes // self.transport
 
     @property
+    def groups(self) -> int:
+        """Groups of W multipliers of an engine."""
+        return self.lane_words // self.pump
+
+    @property
+    def net_places(self) -> int:
+        """Nets that each lane has room for: one a column and fold of a context."""
+        return self.net_words // self.pump
+
+    @property
     def digital_lanes(self) -> int:
         """Elements that the digital unit takes up per clock."""
         return self.transport // self.digital_turns
@@ -202,6 +219,8 @@ PRESETS = _presets(
              program_lanes=2, net_words=64, cells=256, column_words=32, digital_words=128, instructions=16, programs=4,
              routes=16, result_words=32, result_vectors=4),
     Geometry(name="small", engines=2, contexts=4, rows=32, columns=16, lanes=16, net_words=128, cells=2048,
+             column_words=64, digital_words=256, instructions=32, programs=4, routes=32),
+    Geometry(name="pumped", engines=1, contexts=4, rows=48, columns=16, lanes=24, pump=3, net_words=256, cells=2048,
              column_words=64, digital_words=256, instructions=32, programs=4, routes=32),
     Geometry(name="faulty", contexts=16, wear_bits=16, mismatch=True, net_words=2048, cells=1 << 16,
              column_words=1024),

@@ -14,7 +14,7 @@ from sim.law import Number
 from sim.presets import technology
 from tests.chip.machine import bearable, cases, images, model, place, registers, verilated
 
-TINY, PAIRS, SMALL = preset("tiny"), preset("pairs"), preset("small")
+TINY, PAIRS, SMALL, PUMPED = preset("tiny"), preset("pairs"), preset("small"), preset("pumped")
 SEVERAL_TILES = (13, 8, 6)  # two row tiles, folds; then one tile
 COLUMN_TILES = (6, 12)  # two column tiles
 
@@ -64,9 +64,15 @@ def test_small(case):
     check_case(SMALL, case)
 
 
+@given(case=cases(PUMPED, largest=60))
+@settings(FEW, max_examples=4)
+def test_pumped(case):
+    check_case(PUMPED, case)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("geometry", "largest"), [(TINY, 20), (PAIRS, 20), (SMALL, 70)], ids=lambda p: str(
-    getattr(p, "name", p)))
+@pytest.mark.parametrize(("geometry", "largest"), [(TINY, 20), (PAIRS, 20), (SMALL, 70), (PUMPED, 70)],
+                         ids=lambda p: str(getattr(p, "name", p)))
 def test_many(geometry, largest):
     given(case=cases(geometry, largest=largest, count=12))(MANY(lambda case: check_case(geometry, case)))()
 

@@ -74,7 +74,7 @@ def check_memory(placement):
         tiles = [tile for tile in placement.tiles if tile.unit == unit]
         spans = [
             (geometry.contexts, [(tile.context, 1) for tile in tiles]),
-            (geometry.net_words, [(tile.net_base, -(-tile.rows // geometry.lanes) * tile.columns) for tile in tiles]),
+            (geometry.net_places, [(tile.net_base, -(-tile.rows // geometry.lanes) * tile.columns) for tile in tiles]),
             (geometry.cells, [(tile.state_base, tile.rows * tile.columns) for tile in tiles]),
             (geometry.column_words, [(tile.column_base, tile.columns) for tile in tiles]),
         ]

@@ -26,8 +26,8 @@ def test_contexts_reach_every_weight_word(geometry):
         assert context["state_base"] + context["rows"] * context["columns"] <= geometry.cells
         assert context["column_base"] + context["columns"] <= geometry.column_words
     # As many words as there are columns for: the presets have more words than columns of all contexts need.
-    wanted = min(geometry.net_words, geometry.contexts * geometry.folds * min(geometry.columns, geometry.column_words))
-    assert len(reached) >= min(wanted, geometry.net_words)
+    wanted = min(geometry.net_places, geometry.contexts * geometry.folds * min(geometry.columns, geometry.column_words))
+    assert len(reached) >= min(wanted, geometry.net_places)
 
 
 class Faulty(ModelBackend):

@@ -5,7 +5,11 @@ from amaranth.hdl import Module
 from amaranth.lib.wiring import connect
 from amaranth.sim import Simulator
 
+from rtl.crossing import CALC
 from rtl.hash import SharedHash
+from rtl.params import Geometry
+
+CLOCK = 12e-6
 
 
 def run_pipeline(dut, inputs, outputs, latency):
@@ -49,6 +53,13 @@ def with_hashes(dut, *users):
         m.d.comb += hashed.key0.eq(dut.settings.seed)
         connect(m, user, hashed.users[0])
     return m
+
+
+def add_clocks(simulator: Simulator, geometry: Geometry, skew: float = 0.0) -> None:
+    """Add the clocks of a design that holds engines; the calculation's is `skew` of its periods behind the chip's."""
+    simulator.add_clock(CLOCK)
+    if geometry.pump > 1:
+        simulator.add_clock(CLOCK / geometry.pump, phase=CLOCK / 2 + skew * CLOCK / geometry.pump, domain=CALC)
 
 
 def simulate(dut, *testbenches, processes=()):

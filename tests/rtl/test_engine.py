@@ -6,9 +6,10 @@ import pytest
 from amaranth.hdl import unsigned
 from amaranth.sim import Simulator
 
-from rtl.engine import Engine
+from rtl.engine import BANKS, Engine
 from rtl.params import Geometry, preset
 from sim.engine import Engine as Model
+from tests.rtl.bench import add_clocks
 
 
 def small(lanes: int = 8, **changes) -> Geometry:
@@ -16,10 +17,14 @@ def small(lanes: int = 8, **changes) -> Geometry:
 
 
 class Bench:
-    """Drive one engine: `send` a list of clocks, each a dict of what happens in it, and collect all sums by tag."""
+    """Drive one engine: `send` a list of clocks, each a dict of what happens in it, and collect all sums by tag.
 
-    def __init__(self, geometry: Geometry):
+    The calculation clock is `skew` of its periods behind the chip's.
+    """
+
+    def __init__(self, geometry: Geometry, skew: float = 0.0):
         self.geometry = geometry
+        self.skew = skew
         self.dut = Engine(geometry=geometry, tag=unsigned(16))
 
     def run(self, clocks: list[dict]) -> dict[int, int]:
@@ -28,6 +33,8 @@ class Bench:
 
         async def bench(ctx):
             dut = self.dut
+            if self.geometry.pump > 1:
+                await ctx.tick().repeat(5)  # until the middle is found
             for clock in range(len(clocks) + dut.latency + 1):
                 now = clocks[clock] if clock < len(clocks) else {}
                 ctx.set(dut.issue, {"valid": 1, **now["issue"]} if "issue" in now else {})
@@ -44,7 +51,7 @@ class Bench:
                 await ctx.tick()
 
         simulator = Simulator(self.dut)
-        simulator.add_clock(1e-6)
+        add_clocks(simulator, self.geometry, self.skew)
         simulator.add_testbench(bench)
         simulator.run()
         return sums
@@ -57,9 +64,9 @@ def writes(geometry: Geometry, nets: np.ndarray, base: int, rng) -> list[dict]:
     return [out[k] for k in rng.permutation(len(out))] + [{}] * (geometry.lane_words + 3)
 
 
-def loads(geometry: Geometry, x: np.ndarray) -> list[dict]:
+def loads(geometry: Geometry, x: np.ndarray, bank: int = 0) -> list[dict]:
     words = np.reshape(x, (-1, geometry.transport)).tolist()
-    return [{"load": {"group": k, "word": word}} for k, word in enumerate(words)]
+    return [{"load": {"bank": bank, "group": k, "word": word}} for k, word in enumerate(words)]
 
 
 def overlay(first: list[dict], second: list[dict]) -> list[dict]:
@@ -77,44 +84,68 @@ def nets_and_inputs(geometry: Geometry, rows: int, columns: int, vectors: int, r
     return nets, x
 
 
-@pytest.mark.parametrize("lanes", [4, 8, 16])
+@pytest.mark.parametrize(("lanes", "pump", "skew"), [
+    (4, 1, 0), (8, 1, 0), (16, 1, 0), (8, 2, 0), (16, 2, 0.3), (16, 4, 0.7), (12, 3, 0), (24, 3, 0.5), (24, 3, 0.999)])
 @pytest.mark.parametrize("name", ["tiny", "pairs"])
-def test_charges_do_not_depend_on_lanes(lanes, name):
-    g = preset(name).replace(rows=16, columns=12, lanes=lanes)
+def test_charges_do_not_depend_on_lanes(lanes, pump, skew, name):
+    rows = lanes * max(1, 16 // lanes)
+    g = preset(name).replace(rows=rows, columns=12, lanes=lanes, pump=pump, net_words=256)
     rng = np.random.default_rng(lanes)
-    nets, x = nets_and_inputs(g, 16, 12, 6, rng)
-    columns, base = nets.shape[1], 5
+    nets, x = nets_and_inputs(g, rows, 12, 6, rng)
+    columns, base, folds = nets.shape[1], 5, g.folds
     clocks = writes(g, nets, base, rng)
-    passes = [(v, f) for v in range(len(x)) for f in range(16 // lanes)]
+    passes = [(v, f) for v in range(len(x)) for f in range(folds)]
     clocks += loads(g, x[0, :lanes])
     for number, (v, f) in enumerate(passes):
-        issue = [{"issue": {"address": base + f * columns + c, "swap": c == 0}, "tag": (v * 8 + f) * 16 + c}
-                 for c in range(columns)]
+        issue = []
+        for c in range(columns):
+            stalls = [{}] * int(rng.integers(0, 3) * (rng.random() < 0.2))
+            issue += [*stalls, {"issue": {"address": base + f * columns + c, "bank": number % BANKS},
+                                "tag": (v * 8 + f) * 16 + c}]
         following = passes[number + 1:number + 2]
-        ahead = [loads(g, x[w, h * lanes:(h + 1) * lanes]) for w, h in following]
-        late = [{}] * (columns - g.lane_words)  # the last load word comes with the last column, or at once
+        ahead = [loads(g, x[w, h * lanes:(h + 1) * lanes], (number + 1) % BANKS) for w, h in following]
+        late = [{}] * (len(issue) + 1 - g.lane_words)  # the last load word comes with the next column, or at once
         clocks += overlay(issue, (late if number % 2 and ahead else [{}]) + (ahead[0] if ahead else []))
-    sums = Bench(g).run(clocks)
-    got = np.array([[sum(sums[(v * 8 + f) * 16 + c] for f in range(16 // lanes)) for c in range(columns)]
+    sums = Bench(g, skew).run(clocks)
+    got = np.array([[sum(sums[(v * 8 + f) * 16 + c] for f in range(folds)) for c in range(columns)]
                     for v in range(len(x))])
     np.testing.assert_array_equal(got, x @ nets)
 
     model = Model(g)
-    for r in range(16):
+    for r in range(rows):
         for c in range(columns):
             model.write(r % lanes, base + r // lanes * columns + c, nets[r, c])
-    for f in range(16 // lanes):
+    for f in range(folds):
         per_fold = [[sums[(v * 8 + f) * 16 + c] for c in range(columns)] for v in range(len(x))]
         np.testing.assert_array_equal(
             model.forward(x[:, f * lanes:(f + 1) * lanes], base + f * columns, columns), per_fold)
 
 
-def test_write_changes_one_net_between_reads():
-    g = small()
+@pytest.mark.parametrize("pump", [1, 3])
+def test_a_bank_is_loaded_while_the_others_wait(pump):
+    """All banks full, read out of order; each is loaded anew two clocks after its last read."""
+    g = small(lanes=12, pump=pump)
+    rng = np.random.default_rng(pump)
+    nets, x = nets_and_inputs(g.replace(rows=12), 12, 8, 2 * BANKS, rng)
+    clocks, expected = writes(g, nets, 0, rng), {}
+    for bank in range(BANKS):
+        clocks += loads(g, x[bank], bank)
+    for number in [*rng.permutation(BANKS).tolist(), *range(BANKS, 2 * BANKS)]:
+        for c in range(8):
+            clocks.append({"issue": {"address": c, "bank": number % BANKS}, "tag": 16 * number + c})
+            expected[16 * number + c] = x[number] @ nets[:, c]
+        if number < BANKS:
+            clocks += [{}, *loads(g, x[number + BANKS], number)]
+    assert Bench(g, 0.4).run(clocks) == expected
+
+
+@pytest.mark.parametrize("pump", [1, 2, 3])
+def test_write_changes_one_net_between_reads(pump):
+    g = small(lanes=12 if pump == 3 else 8, pump=pump)
     rng = np.random.default_rng(3)
-    nets, x = nets_and_inputs(g, 8, 12, 2, rng)
+    nets, x = nets_and_inputs(g, g.lanes, 12, 2, rng)
     clocks = writes(g, nets, 0, rng) + loads(g, x[0])
-    clocks += [{"issue": {"address": c, "swap": c == 0}, "tag": c} for c in range(12)]
+    clocks += [{"issue": {"address": c}, "tag": c} for c in range(12)]
     clocks += [{"write": {"lane": 6, "address": 4, "net": -77}}, *([{}] * 8)]
     clocks += [{"issue": {"address": c}, "tag": 32 + c} for c in range(12)]
     sums = Bench(g).run(clocks)
@@ -129,21 +160,22 @@ def test_any_transport(transport):
     rng = np.random.default_rng(transport)
     nets, x = nets_and_inputs(g, 2 * transport, 12, 2, rng)
     clocks = writes(g, nets, 0, rng) + loads(g, x[0])
-    clocks += [{"issue": {"address": c, "swap": c == 0}, "tag": c} for c in range(12)]
+    clocks += [{"issue": {"address": c}, "tag": c} for c in range(12)]
     sums = Bench(g).run(clocks)
     np.testing.assert_array_equal([sums[c] for c in range(12)], x[0] @ nets)
 
 
-@pytest.mark.parametrize("transport", [4, 6])
-def test_backward_between_forward_reads(transport):
-    lanes = 2 * transport
-    g = preset("pairs").replace(rows=2 * transport, columns=24, lanes=lanes, transport=transport, backward=True)
+@pytest.mark.parametrize(("transport", "pump", "skew"), [(4, 1, 0), (6, 1, 0), (4, 2, 0), (6, 3, 0.6), (4, 4, 0.2)])
+def test_backward_between_forward_reads(transport, pump, skew):
+    lanes = 2 * transport * pump
+    g = preset("pairs").replace(rows=lanes, columns=24, lanes=lanes, transport=transport, pump=pump, net_words=128,
+                                backward=True)
     rng = np.random.default_rng(11)
     nets, x = nets_and_inputs(g, lanes, 20, 2, rng)
     deltas = rng.integers(-127, 128, (3, 20))
     deltas[0], nets[1] = 127, g.net_max
     clocks = writes(g, nets, 7, rng) + loads(g, x[0])
-    clocks += [{"issue": {"address": 7, "swap": 1}, "tag": 0}]
+    clocks += [{"issue": {"address": 7}, "tag": 0}]
     forward = 1
     for number, delta in enumerate(deltas.tolist()):
         for c, value in enumerate(delta):
@@ -151,8 +183,9 @@ def test_backward_between_forward_reads(transport):
             if c % 3 == number and forward < 20:
                 clocks.append({"issue": {"address": 7 + forward}, "tag": forward})
                 forward += 1
+        clocks += [{}] * int(rng.integers(0, 4))
         clocks += [{"issue": {"drain": 1, "lane": lane}, "tag": 1000 + 100 * number + lane} for lane in range(lanes)]
-    sums = Bench(g).run(clocks)
+    sums = Bench(g, skew).run(clocks)
     np.testing.assert_array_equal([sums[c] for c in range(forward)], (x[0] @ nets)[:forward])
     got = [[sums[1000 + 100 * number + lane] for lane in range(lanes)] for number in range(3)]
     np.testing.assert_array_equal(got, deltas @ nets.T)

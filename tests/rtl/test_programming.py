@@ -91,7 +91,7 @@ class Bench:
         self.geometry, self.settings, self.records, self.codes = geometry, settings, records, codes
         self.dut = Programming(geometry=geometry)
         self.tiles = Tiles(geometry, settings, records)
-        self.weights = np.zeros((geometry.net_words, geometry.lanes), np.int64)
+        self.weights = np.zeros((geometry.net_places, geometry.lanes), np.int64)
         self.noise = np.zeros(geometry.column_words, np.int64)
         self.rng = np.random.default_rng(5)
         self.clocks = 0
