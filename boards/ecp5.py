@@ -13,6 +13,7 @@ from amaranth.hdl import Cat, ClockSignal, Const, Instance, Module, Signal, Valu
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from boards.carry import CARRY_FACTOR_BITS, carry_multiplier
 from rtl.primitives import BlockMemory, Multiplier
 
 __all__ = ["ClockGate", "Ecp5Cells", "Pll", "PllDividers"]
@@ -158,11 +159,13 @@ class Ecp5Cells:
     """The parts of `rtl/primitives.py` as cells of the family: a base for platforms."""
 
     def get_multiplier(self, part: Multiplier) -> Module | None:
-        """Return one MULT18X18D with all its registers, or None if a factor is too wide.
+        """Return one MULT18X18D with all its registers, or carry cells, or None if a factor is too wide for them.
 
         The factors stand at the upper end of their ports, zeros below: a constant costs nothing, while copies of the
         sign would have to be routed.
         """
+        if part.soft:
+            return carry_multiplier(part) if len(part.b) == CARRY_FACTOR_BITS else None
         spare = [_MULTIPLIER_BITS - len(factor) for factor in (part.a, part.b)]
         if min(spare) < 0:
             return None

@@ -30,6 +30,9 @@ class Multiplier(wiring.Component):
     ----------
     a_bits, b_bits : int
         Widths; not both factors may be the most negative number.
+    soft : bool
+        Of logic cells, where the platform has a form for it: leaves the hard multipliers to others. Then `b` should
+        change seldom, since it drives a few cells for each bit of `a`.
 
     Members
     -------
@@ -40,7 +43,8 @@ class Multiplier(wiring.Component):
 
     latency = 3
 
-    def __init__(self, *, a_bits: int, b_bits: int):
+    def __init__(self, *, a_bits: int, b_bits: int, soft: bool = False):
+        self.soft = soft
         self.p_bits = product_bits(a_bits, b_bits)
         super().__init__({"a": In(signed(a_bits)), "b": In(signed(b_bits)), "p": Out(signed(self.p_bits))})
 

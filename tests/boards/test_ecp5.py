@@ -51,7 +51,7 @@ def test_primitive_has_the_dividers():
 def cells(part):
     """Count the family's cells in what a part becomes."""
     text = rtlil.convert(part, name="top", ports=port_names(part), platform=Ecp5Cells())
-    return {name: text.count(f"cell \\{name} ") for name in ("MULT18X18D", "DP16KD")}
+    return {name: text.count(f"cell \\{name} ") for name in ("MULT18X18D", "DP16KD", "CCU2C")}
 
 
 @pytest.mark.parametrize(("part", "multipliers", "block_rams"), [
@@ -66,4 +66,11 @@ def cells(part):
 ])
 def test_cells_of_a_part(part, multipliers, block_rams):
     """What the cells cannot do stays portable."""
-    assert cells(part) == {"MULT18X18D": multipliers, "DP16KD": block_rams}
+    assert cells(part) == {"MULT18X18D": multipliers, "DP16KD": block_rams, "CCU2C": 0}
+
+
+@pytest.mark.parametrize(("b_bits", "carries"), [(8, 4 * 6 + 1), (7, 0)])
+def test_a_soft_multiplier_is_made_of_carry_cells(b_bits, carries):
+    """Four rows of 11 bits, and the carry of the row with the sign; the adders of the rows are for synthesis."""
+    part = Multiplier(a_bits=9, b_bits=b_bits, soft=True)
+    assert cells(part) == {"MULT18X18D": 0, "DP16KD": 0, "CCU2C": carries}

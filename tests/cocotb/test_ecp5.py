@@ -1,8 +1,10 @@
 # amaranth: UnusedElaboratable=no
 """The ECP5's cells in place of the portable parts, with our own models of the cells (tests/boards/ecp5_cells.v)."""
 
+import re
 from pathlib import Path
 
+import pyosys
 import pytest
 from amaranth.hdl import Module, Value, signed, unsigned
 from amaranth.lib import wiring
@@ -47,3 +49,30 @@ class Twins(wiring.Component):
 @pytest.mark.cocotb
 def test_cells(tmp_path):
     run_bench(Twins(), "tests.cocotb.bench_ecp5", tests=1, where=tmp_path, cells=CELLS.read_text("utf-8"))
+
+
+class Products(wiring.Component):
+    """A multiplier of carry cells."""
+
+    def __init__(self, net_bits):
+        self.part = Multiplier(a_bits=net_bits, b_bits=8, soft=True)
+        super().__init__({"a": In(net_bits), "b": In(8), "p": Out(self.part.p_bits)})
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.cells = Ecp5Cells().get_multiplier(self.part)
+        m.d.comb += [self.part.a.eq(self.a), self.part.b.eq(self.b), self.p.eq(self.part.p)]
+        return m
+
+
+@pytest.mark.cocotb
+@pytest.mark.parametrize("net_bits", [9, 12])
+def test_carry_cells_multiply(net_bits, tmp_path):
+    """On the models of carry cell and table that come with Yosys, less their delays."""
+    share = Path(pyosys.__file__).parent / "share/lattice"
+    models = (share / "ccu2c_sim.vh").read_text("utf-8") + (share / "common_sim.vh").read_text("utf-8")
+    cells = [re.sub(r"specify.*?endspecify", "", module, flags=re.DOTALL)
+             for module in re.findall(r"^module (?:CCU2C|LUT[24]) *\(.*?^endmodule", models, re.MULTILINE | re.DOTALL)]
+    assert len(cells) == 3
+    run_bench(Products(net_bits), "tests.cocotb.bench_carry", tests=1, where=tmp_path, cells="\n".join(cells),
+              NET_BITS=str(net_bits))
