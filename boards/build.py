@@ -17,7 +17,7 @@ from typing import Any
 
 from boards.board import Board
 from boards.catalog import board
-from boards.toolchain import Progress, ToolError, ToolTimeoutError, relax_collisions, run_tool, run_yosys, tool_versions
+from boards.toolchain import Progress, ToolError, ToolTimeoutError, for_synthesis, run_tool, run_yosys, tool_versions
 
 __all__ = ["Attempt", "Report", "build", "read_report"]
 
@@ -229,7 +229,7 @@ def write_design(target: Board, top: Any, place: Path, stem: str) -> Any:
     for suffix in ("il", "lpf"):
         content = plan.files[f"{stem}.{suffix}"]
         text = content if isinstance(content, str) else content.decode("utf-8")
-        (place / f"{stem}.{suffix}").write_text(relax_collisions(text) if suffix == "il" else text, "utf-8")
+        (place / f"{stem}.{suffix}").write_text(for_synthesis(text) if suffix == "il" else text, "utf-8")
     return platform
 
 

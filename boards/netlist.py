@@ -30,8 +30,8 @@ from boards.toolchain import (
     ToolError,
     cache_directory,
     content_hash,
+    for_synthesis,
     port_names,
-    relax_collisions,
     run_tool,
     tool_versions,
 )
@@ -94,7 +94,7 @@ def _synthesise(geometry: Geometry, kept: Path, progress: Progress) -> None:
 
     progress(f"elaborating the chip {geometry.name} in cells of the ECP5")
     top = _AtPowerUp(Chip(geometry=geometry))
-    text = relax_collisions(rtlil.convert(top, name="top", ports=port_names(top), platform=Ecp5Cells(), emit_src=False))
+    text = for_synthesis(rtlil.convert(top, name="top", ports=port_names(top), platform=Ecp5Cells(), emit_src=False))
     progress("synthesis: some minutes, once")
     with tempfile.TemporaryDirectory(prefix="making-", dir=kept.parent) as temporary:
         place = Path(temporary)

@@ -18,8 +18,8 @@ from typing import Any
 
 import platformdirs
 
-__all__ = ["Progress", "ToolError", "ToolTimeoutError", "cache_directory", "content_hash", "loop_zeros", "port_names",
-           "relax_collisions", "run_tool", "run_yosys", "tool_versions", "verilog_of"]
+__all__ = ["Progress", "ToolError", "ToolTimeoutError", "cache_directory", "content_hash", "for_synthesis",
+           "loop_zeros", "plain_names", "port_names", "relax_collisions", "run_tool", "run_yosys", "tool_versions", "verilog_of"]
 
 Progress = Callable[[str], None]
 """Told in a few words what a long step is doing."""
@@ -109,6 +109,19 @@ def port_names(component: Any) -> dict[str, tuple[Any, Any]]:
         direction = PortDirection.Input if member.flow == In else PortDirection.Output
         ports["_".join(str(part) for part in path)] = (Value.cast(value), direction)
     return ports
+
+
+def for_synthesis(rtlil: str) -> str:
+    """Return RTLIL as synthesis needs it: see `relax_collisions` and `plain_names`."""
+    return plain_names(relax_collisions(rtlil))
+
+
+def plain_names(rtlil: str) -> str:
+    """Return RTLIL whose names have dots for brackets: `word[3]`, a wire of its own, becomes `word.3`.
+
+    On the way back from ABC9, Yosys takes such a wire for a bit of `word`, and gives up where that does not fit.
+    """
+    return re.sub(r"\\\S*\[\d+\]\S*", lambda name: re.sub(r"\[(\d+)\]", r".\1", name[0]), rtlil)
 
 
 def relax_collisions(rtlil: str) -> str:

@@ -16,6 +16,7 @@ from boards.toolchain import (
     cache_directory,
     content_hash,
     loop_zeros,
+    plain_names,
     relax_collisions,
     run_tool,
     run_yosys,
@@ -122,6 +123,12 @@ def test_relaxing_changes_nothing_else():
     different = [line for line, other in zip(text.splitlines(), relaxed.splitlines(), strict=True) if line != other]
     assert len(different) == 1
     assert "COLLISION_X_MASK" in different[0]
+
+
+def test_brackets_leave_names_but_not_slices():
+    text = "wire width 9 \\a.word[3]\nwire \\b[0].c[12]$4\nconnect \\a.word[3] [2:1] { \\b[0].c[12]$4 \\w [1] }\n"
+    assert plain_names(text) == ("wire width 9 \\a.word.3\nwire \\b.0.c.12$4\n"
+                                 "connect \\a.word.3 [2:1] { \\b.0.c.12$4 \\w [1] }\n")
 
 
 def test_compiler_chosen_by_the_environment(monkeypatch):
