@@ -19,7 +19,8 @@ from typing import Any
 import platformdirs
 
 __all__ = ["Progress", "ToolError", "ToolTimeoutError", "cache_directory", "content_hash", "for_synthesis",
-           "loop_zeros", "plain_names", "port_names", "relax_collisions", "run_tool", "run_yosys", "tool_versions", "verilog_of"]
+           "loop_zeros", "plain_names", "port_names", "relax_collisions", "run_tool", "run_yosys",
+           "tool_versions", "verilog_of"]
 
 Progress = Callable[[str], None]
 """Told in a few words what a long step is doing."""
