@@ -14,7 +14,7 @@ from host import compensation
 from host.backend import Backend, Report
 from host.compensation import Calibration, Compensation, Cost, Gains, Plan, Statistics
 from host.errors import BitlineError
-from host.placed import Progress, silent
+from host.placed import Progress, changes, silent
 from host.placement import Placement
 from host.programming import ProgrammedChip, ProgramResult
 from rtl.params import ADC_SHIFT
@@ -43,10 +43,12 @@ class Device(ProgrammedChip):
         self.statistics: list[Statistics] = []
         """Of the partial sums of each tile at t0, if `take_statistics` was called."""
 
+    @changes("configure")
     def configure(self, placement: Placement) -> None:
         super().configure(placement)
         self._forget()
 
+    @changes("program")
     def program(self, technology: Technology, *, how: str = CLOSED_LOOP, progress: Progress = silent) -> ProgramResult:
         result = super().program(technology, how=how, progress=progress)
         self._forget()
@@ -60,6 +62,7 @@ class Device(ProgrammedChip):
         self.gains = [1.0] * len(self._placed().tiles)
         self.reference, self.statistics = [], []
 
+    @changes("compensate")
     def compensate(self, kind: str = "global", *, calibration: Any = None,
                    progress: Progress = silent) -> Compensation:
         """Undo drift in the affine words, as far as the tiles' own noisy read path tells it.
@@ -101,6 +104,7 @@ class Device(ProgrammedChip):
         return Compensation(kind=kind, gains=self.gains, columns=[one.columns for one in found],
                             weak=compensation.weak_columns(found), cost=meter())
 
+    @changes("compensate")
     def take_statistics(self, calibration: Any, *, progress: Progress = silent) -> Cost:
         """Store mean and variance of every column's partial sums over a calibration set (N, inputs), for `adabs`.
 
@@ -165,6 +169,7 @@ class Device(ProgrammedChip):
         if len(self._checked(calibration)) < 2:
             raise BitlineError("a calibration set must have at least 2 vectors")
 
+    @changes("compensate")
     def calibrate(self) -> Calibration:
         """Measure the converters' offsets and gains through the tiles and take them off from now on.
 

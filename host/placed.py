@@ -3,11 +3,13 @@
 Nothing here knows how devices are programmed or what undoes their drift: `host/programming.py` and `host/device.py` do.
 """
 
+import contextlib
+import functools
 import math
 from collections.abc import Callable, Iterable, Iterator
 from itertools import zip_longest
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,11 +27,18 @@ from sim.fixed import Ints
 from sim.tables import probe_settings
 from sim.technology import Technology
 
-__all__ = ["PlacedChip", "Progress", "silent"]
+__all__ = ["PlacedChip", "Progress", "changes", "silent"]
 
 Floats = NDArray[np.float64]
 Progress = Callable[[str, int], Report]
 """Called with a label and a total when long work begins; returns what is told of each step."""
+
+_STEPS = ("configure", "program", "age", "compensate", "infer")
+"""What is done to a chip, each building on those before it."""
+
+_Chip = TypeVar("_Chip", bound="PlacedChip")
+_Given = ParamSpec("_Given")
+_Returned = TypeVar("_Returned")
 
 _NET_TICKS = 32  # pulse that reads nets: with it the gain of every range is a whole number
 _NOISE = register("engine", EngineRegion.COLUMNS, "noise").offset
@@ -39,6 +48,23 @@ _MISMATCH = register("engine", EngineRegion.COLUMNS, "mismatch").offset
 def silent(_label: str, _total: int) -> Report:
     """Tell nobody."""
     return lambda _done: None
+
+
+def changes(name: str) -> Callable[[Callable[Concatenate[_Chip, _Given], _Returned]],
+                                   Callable[Concatenate[_Chip, _Given], _Returned]]:
+    """Make a method a step of `_STEPS`, or a part of one, that changes the chip in many requests.
+
+    If the link is lost on the way, or someone interrupts, the chip is neither as before nor as wanted: no later step
+    builds on that, until this one is called again and comes to its end. A refusal leaves everything as it was.
+    """
+    def decorate(method: Callable[Concatenate[_Chip, _Given], _Returned]
+                 ) -> Callable[Concatenate[_Chip, _Given], _Returned]:
+        @functools.wraps(method)
+        def whole(self: _Chip, /, *arguments: _Given.args, **named: _Given.kwargs) -> _Returned:
+            with self.change(name):
+                return method(self, *arguments, **named)
+        return whole
+    return decorate
 
 
 class PlacedChip:
@@ -64,6 +90,8 @@ class PlacedChip:
         self._offsets: list[Floats] = []  # of the inference range as calibrated, codes
         self._converters: list[Floats] = []  # gains of the converters as calibrated
         self._target_time = 0  # of probes, ps
+        self._changing = False
+        self._broken_off = ""  # the step that was
         self._vectors = 0  # since the placement was written
 
     def __enter__(self) -> Self:
@@ -77,8 +105,38 @@ class PlacedChip:
         """Let go of the device; its state stays in it."""
         self.backend.close()
 
+    @contextlib.contextmanager
+    def change(self, name: str) -> Iterator[None]:
+        """Enclose what `changes` tells of.
+
+        Raises
+        ------
+        BitlineError
+            If a step before this one was broken off.
+        """
+        self._check_whole(name)
+        if self._changing:
+            yield
+            return
+        before = self._broken_off
+        self._changing, self._broken_off = True, name
+        try:
+            yield
+        except BitlineError:
+            self._broken_off = before
+            raise
+        else:
+            self._broken_off = ""
+        finally:
+            self._changing = False
+
+    def _check_whole(self, name: str) -> None:
+        if self._broken_off and not self._changing and _STEPS.index(name) > _STEPS.index(self._broken_off):
+            raise BitlineError(f"the last {self._broken_off} was broken off before its end: call it again")
+
     # --- configuration ----------------------------------------------------------------------------------------------
 
+    @changes("configure")
     def configure(self, placement: Placement) -> None:
         """Write routes, plan, programs, contexts and column constants of a placement.
 
@@ -203,6 +261,7 @@ class PlacedChip:
 
     def infer_codes(self, x: Any, *, progress: Progress = silent) -> tuple[Ints, Ints]:
         """Return the outputs as the chip gives them, integers (N, outputs), and their target times (N,) in ps."""
+        self._check_whole("infer")
         placement = self._placed()
         self._programmed()
         activations, events = self._vectors_of(x)
@@ -235,6 +294,7 @@ class PlacedChip:
 
     def partial_sums(self, x: Any) -> list[Ints]:
         """Return what each tile of the placement sent to the digital unit, (N, words * W), for inputs (N, inputs)."""
+        self._check_whole("infer")
         placement = self._placed()
         self._programmed()
         if placement.bit:

@@ -8,7 +8,7 @@ from host.backend import Backend, Job
 from host.converters import check_converters
 from host.errors import BitlineError
 from host.gradient import Descent
-from host.placed import PlacedChip, Progress, silent
+from host.placed import PlacedChip, Progress, changes, silent
 from host.placement import Placement, Tile
 from host.results import Outcome
 from host.slicing import written_at_once
@@ -91,6 +91,7 @@ class ProgrammedChip(PlacedChip):
         self.age_seconds = None
         self._pulses = {}
 
+    @changes("program")
     def program(self, technology: Technology, *, how: str = CLOSED_LOOP,
                 progress: Progress = silent) -> ProgramResult:
         """Program every tile of the placement, engines side by side, and make the array fresh (age 0).
@@ -206,6 +207,7 @@ class ProgrammedChip(PlacedChip):
                 self.backend.program(jobs, lambda _done: None)
         return any(one.any() for one in words.values())
 
+    @changes("age")
     def age(self, seconds: float, *, progress: Progress = silent) -> None:
         """Set the time since programming, in seconds; 0 is fresh (the technology's t0).
 

@@ -9,7 +9,7 @@ from host.channels import LoopbackChannel
 from host.compiler import compile_network
 from host.device import Device
 from host.errors import BitlineError
-from host.link import Link
+from host.link import Link, LinkError
 from host.results import Outcome
 from rtl.params import preset
 from sim.chip import Chip
@@ -222,3 +222,53 @@ def test_what_a_build_cannot_hold_is_refused_before_anything_is_written(device, 
     assert device.technology is PCM
     assert (device.counters(), device.epoch) == before[1:]
     assert all((a == b).all() for a, b in zip(before[0], device.read_back(), strict=True))
+
+
+STEPS = {
+    "configure": lambda device: device.configure(placement()),
+    "program": lambda device: device.program(PCM),
+    "age": lambda device: device.age(3600.0),
+    "compensate": lambda device: device.compensate("global"),
+    "infer": lambda device: device.infer(vectors()),
+}
+
+
+@pytest.mark.parametrize("error", [LinkError("no answer"), KeyboardInterrupt()], ids=["link", "interrupt"])
+@pytest.mark.parametrize("request_number", [3, 15])
+@pytest.mark.parametrize("broken", [name for name in STEPS if name != "infer"])
+def test_nothing_builds_on_a_step_broken_off(broken, request_number, error, device, monkeypatch):
+    """Until it is called again; then all is as if it had never happened."""
+    for name, do in STEPS.items():
+        if name == broken:
+            break
+        do(device)
+    left, write = [request_number], device.backend.write
+
+    def failing(*arguments):
+        left[0] -= 1
+        if left[0] < 0:
+            raise error
+        return write(*arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(device.backend, "write", failing)
+        with pytest.raises(type(error)):
+            STEPS[broken](device)
+    for name in list(STEPS)[list(STEPS).index(broken) + 1:]:
+        with pytest.raises(BitlineError, match=f"the last {broken} was broken off before its end: call it again"):
+            STEPS[name](device)
+    with pytest.raises(BitlineError, match="broken off"):
+        device.trace(vectors())
+    for name in list(STEPS)[list(STEPS).index(broken):]:
+        found = STEPS[name](device)
+    assert np.abs(found - network().forward(vectors())).max() < 0.3 * np.abs(found).max()
+
+
+def test_a_refusal_breaks_nothing_off(device):
+    before = device.infer(vectors())
+    device.event = 0
+    for refused in (lambda: device.program(PCM, how="hopeful"), lambda: device.age(-1),
+                    lambda: device.compensate("some"), lambda: device.compensate("adabs")):
+        with pytest.raises(BitlineError):
+            refused()
+    np.testing.assert_array_equal(device.infer(vectors()), before)
