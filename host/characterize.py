@@ -378,20 +378,24 @@ def _white(kind: Technology, g: Floats, seed: int) -> Floats:
 
 def _convergence(kind: Technology, seed: int) -> bytes:
     """How write-verify ends: cells that have converged after each pulse, and pulses against the target."""
-    if not _has_loop(kind):
-        raise _AbsentError(f"{kind.name} has no write-verify yet: its pulses are {kind.pulse}")
+    try:
+        kind.check_way(CLOSED_LOOP)
+    except ValueError as error:
+        raise _AbsentError(str(error)) from None
     g = np.linspace(0.02, 1.0, 50)
     tile = Crossbar(kind, len(g), CELLS, seed=seed).program(g[:, None])
     pulses = (tile.outcomes >> 8 & 0xFF) - 2
     done = (tile.outcomes & 1).astype(bool)
-    law = convergence(kind, g, tile.geometry)
-    most = int(kind.number("iterations").one)
+    law = convergence(kind, g, tile.geometry) if _has_loop(kind) else None
+    most = max(int(kind.number("iterations").one), int(pulses.max()))
     count = np.arange(1, most + 1)
 
     def draw(figure: Figure) -> None:
         left, right = figure.subplots(1, 2)
         shares = [100 * float((done & (pulses <= k)).mean()) for k in count]
-        left.plot(count, 100 * np.cumsum(law.pulses.mean(axis=0)), color=EXACT, linewidth=3, label="by integration")
+        if law is not None:
+            left.plot(count[:law.pulses.shape[1]], 100 * np.cumsum(law.pulses.mean(axis=0)), color=EXACT, linewidth=3,
+                      label="by integration")
         left.plot(count, shares, "o", color=COMPENSATED, markersize=3.5, label="emulated")
         left.axhline(99, color=MUTED, linewidth=1, linestyle=":")
         left.set_ylim(min(shares[0], 60) - 5, 101)
@@ -399,8 +403,9 @@ def _convergence(kind: Technology, seed: int) -> bytes:
         left.set_xlabel("pulses after RESET")
         left.legend(loc="lower right")
         x = g * kind.range
-        mean = (law.pulses @ count) / np.maximum(law.converged, 1e-12)
-        right.plot(x, mean, color=EXACT, linewidth=3, label="by integration")
+        if law is not None:
+            mean = (law.pulses @ count[:law.pulses.shape[1]]) / np.maximum(law.converged, 1e-12)
+            right.plot(x, mean, color=EXACT, linewidth=3, label="by integration")
         right.plot(x, pulses.mean(axis=1), "o", color=COMPENSATED, markersize=3.5, label="emulated")
         right.set_ylim(0, None)
         right.set_title("Pulses a cell, RESET not counted")

@@ -21,7 +21,7 @@ def characterize(name, directory):
 
 @pytest.mark.parametrize(("name", "drawn"), [
     ("pcm", PAGES), ("rram-wan2022", {"programming-error", "drift-fan", "read-noise"}), ("sram", set()),
-    ("ecram", {"pulse-response"}), ("pcm-set", {"pulse-response"})])
+    ("ecram", {"pulse-response", "convergence"}), ("pcm-set", {"pulse-response", "convergence"})])
 def test_pages(tmp_path, name, drawn):
     found = characterize(name, tmp_path)
     assert set(found["pages"]) == drawn
