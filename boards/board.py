@@ -15,6 +15,7 @@ from amaranth.lib.wiring import In, Out, connect
 
 from boards.ecp5 import ClockGate, Ecp5Cells, Pll
 from boards.floorplan import Sites, floorplan
+from rtl.crossing import CALC
 from rtl.params import Geometry
 from rtl.uart import UartReceiver, UartTransmitter
 
@@ -166,7 +167,7 @@ class BoardTop(wiring.Component):
         self.board = board
         self.chip = chip
         crystal = board.platform()
-        self.pll = Pll(input_hz=crystal.default_clk_frequency, output_hz=clock_hz)
+        self.pll = Pll(input_hz=crystal.default_clk_frequency, output_hz=clock_hz, pump=board.geometry.pump)
         self.clock_hz = self.pll.dividers.output_hz
         super().__init__({})
 
@@ -175,15 +176,12 @@ class BoardTop(wiring.Component):
 
         # Registers and memories begin with what the bitstream says; the chip's clock begins when the loop has locked. A
         # reset would be a net to every corner of the device, in the slowest paths there are.
-        m.domains.raw = raw = ClockDomain(reset_less=True, local=True)
-        m.domains.sync = sync = ClockDomain(reset_less=True)
         m.submodules.clock_pin = clock_pin = io.Buffer("i", platform.request(platform.default_clk, dir="-"))
         m.submodules.pll = pll = self.pll
-        m.submodules.gate = gate = ClockGate()
-        m.submodules.lock = FFSynchronizer(pll.locked, gate.enable, o_domain="raw")
-        m.d.comb += [
-            pll.clk_in.eq(clock_pin.i), raw.clk.eq(pll.clk_out), gate.clk_in.eq(pll.clk_out), sync.clk.eq(gate.clk_out),
-        ]
+        m.d.comb += pll.clk_in.eq(clock_pin.i)
+        self._clock(m, "sync", pll.clk_out)
+        if self.board.geometry.pump > 1:
+            self._clock(m, CALC, pll.clk_fast)
 
         pins = _Pins(platform)
         m.submodules.rx_pin = rx_pin = io.Buffer("i", pins.port(("uart", 0, "rx")))
@@ -203,6 +201,16 @@ class BoardTop(wiring.Component):
             m.d.comb += led.o.eq(light)
 
         return m
+
+    def _clock(self, m, name, clock):
+        """Make a clock domain that begins when the loop has locked."""
+        raw = ClockDomain(f"raw_{name}", reset_less=True, local=True)
+        gated = ClockDomain(name, reset_less=True)
+        m.domains += raw, gated
+        gate = ClockGate()
+        m.submodules[f"gate_{name}"] = gate
+        m.submodules[f"lock_{name}"] = FFSynchronizer(self.pll.locked, gate.enable, o_domain=raw.name)
+        m.d.comb += [raw.clk.eq(clock), gate.clk_in.eq(clock), gated.clk.eq(gate.clk_out)]
 
     @staticmethod
     def _stretched(m, name, stream):

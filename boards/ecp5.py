@@ -8,6 +8,7 @@ without its output register and 1 ns with it; a multiplier takes 3.9 ns without 
 """
 
 import dataclasses
+from typing import Any
 
 from amaranth.hdl import Cat, ClockSignal, Const, Instance, Module, Signal, Value
 from amaranth.lib import wiring
@@ -29,13 +30,14 @@ DIVIDER_MAX = 128
 class PllDividers:
     """Dividers of a loop whose feedback is its output: output = input * feedback / reference.
 
-    The oscillator runs at output * post.
+    The oscillator runs at output * post; a second output is `pump` times as fast as the first.
     """
 
     input_hz: float
     reference: int
     feedback: int
     post: int
+    pump: int = 1
 
     @property
     def output_hz(self) -> float:
@@ -47,8 +49,18 @@ class PllDividers:
         """The frequency of the oscillator."""
         return self.output_hz * self.post
 
+    @property
+    def fast_post(self) -> int:
+        """Divider of the second output."""
+        return self.post // self.pump
+
+    @property
+    def half_fast(self) -> tuple[int, int]:
+        """Half a clock of the second output, in clocks of the oscillator and eighths of one."""
+        return self.fast_post // 2, 4 * (self.fast_post % 2)
+
     @classmethod
-    def solve(cls, *, input_hz: float, output_hz: float, tolerance: float = 1e-3) -> "PllDividers":
+    def solve(cls, *, input_hz: float, output_hz: float, pump: int = 1, tolerance: float = 1e-3) -> "PllDividers":
         """Return the dividers that come nearest to a frequency; among equals those with the fastest phase detector.
 
         Raises
@@ -58,6 +70,7 @@ class PllDividers:
         """
         _check("input_hz", input_hz, INPUT_HZ)
         _check("output_hz", output_hz, OUTPUT_HZ)
+        _check("pump * output_hz", pump * output_hz, OUTPUT_HZ)
         best: PllDividers | None = None
         for reference in range(1, DIVIDER_MAX + 1):
             if not PHASE_DETECTOR_HZ[0] <= input_hz / reference <= PHASE_DETECTOR_HZ[1]:
@@ -66,12 +79,12 @@ class PllDividers:
             if not 1 <= feedback <= DIVIDER_MAX:
                 continue
             actual = input_hz * feedback / reference
-            posts = [post for post in range(1, DIVIDER_MAX + 1) if VCO_HZ[0] <= actual * post <= VCO_HZ[1]]
+            posts = [post for post in range(pump, DIVIDER_MAX + 1, pump) if VCO_HZ[0] <= actual * post <= VCO_HZ[1]]
             if not posts:
                 continue
             middle = sum(VCO_HZ) / 2
             post = min(posts, key=lambda post: abs(actual * post - middle))
-            found = cls(input_hz=input_hz, reference=reference, feedback=feedback, post=post)
+            found = cls(input_hz=input_hz, reference=reference, feedback=feedback, post=post, pump=pump)
             if best is None or abs(found.output_hz - output_hz) < abs(best.output_hz - output_hz):
                 best = found
         if best is None or abs(best.output_hz - output_hz) > tolerance * output_hz:
@@ -85,29 +98,41 @@ def _check(name: str, value: float, limits: tuple[float, float]) -> None:
 
 
 class Pll(wiring.Component):
-    """One EHXPLLL: multiplies a clock.
+    """One EHXPLLL: multiplies a clock, by two numbers if there is a `pump`.
 
     Parameters
     ----------
     input_hz, output_hz : float
+    pump : int
         See `PllDividers.solve`; what it found is the attribute `dividers`.
 
     Members
     -------
     clk_in : In(1)
     clk_out : Out(1)
+    clk_fast : Out(1)
+        With pump > 1: `pump` times as fast, half of its own clock behind, so that no two edges meet.
     locked : Out(1)
         Asynchronous: low until the output is stable.
     """
 
-    def __init__(self, *, input_hz: float, output_hz: float):
-        self.dividers = PllDividers.solve(input_hz=input_hz, output_hz=output_hz)
-        super().__init__({"clk_in": In(1), "clk_out": Out(1), "locked": Out(1)})
+    def __init__(self, *, input_hz: float, output_hz: float, pump: int = 1):
+        self.dividers = PllDividers.solve(input_hz=input_hz, output_hz=output_hz, pump=pump)
+        super().__init__({"clk_in": In(1), "clk_out": Out(1), "clk_fast": Out(1), "locked": Out(1)})
 
     def elaborate(self, platform):
         m = Module()
 
         dividers = self.dividers
+        fast: dict[str, Any] = {}
+        if dividers.pump > 1:
+            coarse, fine = dividers.half_fast
+            fast = {
+                "a_FREQUENCY_PIN_CLKOS": f"{dividers.pump * dividers.output_hz / 1e6:g}",
+                "p_CLKOS_DIV": dividers.fast_post, "p_CLKOS_ENABLE": "ENABLED", "p_OUTDIVIDER_MUXB": "DIVB",
+                "p_CLKOS_CPHASE": dividers.fast_post - 1 + coarse, "p_CLKOS_FPHASE": fine,
+                "o_CLKOS": self.clk_fast,
+            }
         m.submodules.pll = Instance(
             "EHXPLLL",
             # Analog settings of the loop filter that fit all dividers used here.
@@ -122,7 +147,7 @@ class Pll(wiring.Component):
             p_FEEDBK_PATH="CLKOP",
             i_RST=0, i_STDBY=0, i_CLKI=self.clk_in, i_CLKFB=self.clk_out,
             i_PHASESEL0=0, i_PHASESEL1=0, i_PHASEDIR=1, i_PHASESTEP=1, i_PHASELOADREG=1, i_PLLWAKESYNC=0, i_ENCLKOP=0,
-            o_CLKOP=self.clk_out, o_LOCK=self.locked,
+            o_CLKOP=self.clk_out, o_LOCK=self.locked, **fast,
         )
 
         return m

@@ -64,13 +64,13 @@ def floorplan(geometry: Geometry, sites: Sites, *, chip: str) -> dict[str, str]:
 
 def _strips(geometry: Geometry, sites: Sites) -> Iterator[list[int]]:
     """Yield the block columns of each engine, from its inner edge outwards."""
-    width = -(-geometry.lane_words // len(sites.multiplier_rows))
+    width = -(-geometry.groups // len(sites.multiplier_rows))
     count = len(sites.columns)
     if geometry.engines != 2 or geometry.transport != 4 or geometry.state_bits > 9 \
             or 2 * width > count:
-        raise ValueError(f"no floorplan for {geometry.engines} engines of {geometry.lane_words} groups of "
-                         f"{geometry.transport} lanes with states of {geometry.state_bits} bits: two engines of groups "
-                         f"of 4 lanes in {count // 2} columns fit, with states of 9 bits")
+        raise ValueError(f"no floorplan for {geometry.engines} engines of {geometry.groups} groups of "
+                         f"{geometry.transport} multipliers with states of {geometry.state_bits} bits: two engines of groups "
+                         f"of 4 multipliers in {count // 2} columns fit, with states of 9 bits")
     yield list(range(width - 1, -1, -1))
     yield list(range(count - width, count))
 
@@ -78,7 +78,7 @@ def _strips(geometry: Geometry, sites: Sites) -> Iterator[list[int]]:
 def _engine(geometry: Geometry, sites: Sites, strip: Sequence[int]) -> Iterator[tuple[str, str]]:
     """Yield names within a core, and sites."""
     free = [(column, row, k) for column in strip for row in range(len(sites.memory_rows)) for k in range(4)]
-    for index, (column, row) in zip(range(geometry.lane_words), _path(sites, strip), strict=False):
+    for index, (column, row) in zip(range(geometry.groups), _path(sites, strip), strict=False):
         group = f"tile.engine.group_{index}"
         for k in range(4):
             yield f"{group}.multiplier_{k}.cell", sites.multiplier(column, row, k)

@@ -210,10 +210,14 @@ class Group(wiring.Component):
         word = data.ArrayLayout(signed(ACTIVATION_BITS), g.transport)
         m.submodules.activations = banks = memory.Memory(shape=word, depth=BANKS << ceil_log2(g.pump), init=[])
         store, fetch = banks.write_port(), banks.read_port()
-        m.d.comb += store.data.eq(load.word)
+        enable = Signal(reset_less=True)
+        place, new = (Signal.like(value, name=name, reset_less=True)
+                      for name, value in (("load_place", store.addr), ("load_word", load.word)))
+        m.d.sync += [enable.eq(0), place.eq(Cat(Const(0, read.turn.shape()), load.bank)), new.eq(load.word)]
         for turn in range(g.pump):
             with m.If(load.group == self._word(turn)):
-                m.d.comb += [store.en.eq(load.valid), store.addr.eq(Cat(Const(turn, read.turn.shape()), load.bank))]
+                m.d.sync += [enable.eq(load.valid), place.eq(Cat(Const(turn, read.turn.shape()), load.bank))]
+        m.d.comb += [store.en.eq(enable), store.addr.eq(place), store.data.eq(new)]
         m.d.comb += [fetch.addr.eq(_later(m, Cat(read.turn, read.bank), BlockMemory.latency - 1, "place")),
                      fetch.en.eq(1)]
         if not g.backward:
@@ -248,8 +252,8 @@ class Group(wiring.Component):
 class Engine(wiring.Component):
     """Column dot products of up to `lanes` rows, one a clock, with no back-pressure.
 
-    A load may be sent with the issue that uses it or earlier, and from the second clock after the last issue that uses
-    what the bank held before. A write is stored `groups` + 3 clocks later at the latest.
+    A load must be sent a clock before the first issue that uses it, and after the last issue that uses what the bank
+    held before. A write is stored `groups` + 3 clocks later at the latest.
 
     Parameters
     ----------
@@ -301,7 +305,8 @@ class Engine(wiring.Component):
         read, write = Signal(_Read(g)), Signal(_Write(g))
         for ours, theirs in ((read, self.issue), (write, self.write)):
             m.d.comb += [ours[name].eq(theirs[name]) for name in ours.shape().members if name != "turn"]
-            m.d.comb += ours.address.eq(theirs.address * g.pump)
+            # Sums of shifts: synthesis would take a hardware multiplier for a product.
+            m.d.comb += ours.address.eq(sum(theirs.address << k for k in range(3) if g.pump >> k & 1))
         if g.backward:
             m.d.comb += read.backward.eq(self.issue.valid & self.issue.backward)
 

@@ -229,6 +229,7 @@ PRESETS = _presets(
              net_words=256, cells=2048, column_words=64, digital_words=256, instructions=32, programs=4, routes=16,
              result_words=32, result_vectors=4, mesh_columns=3),
     Geometry(name="demo", state_bits=9),
+    Geometry(name="demo-fast", rows=168, lanes=168, pump=3, cells=51456, state_bits=9),
     Geometry(name="tile512", engines=1, rows=512, columns=512, lanes=128, net_words=4096, cells=1 << 18,
              column_words=1024, mesh_columns=3),
     Geometry(name="tile1024", engines=1, contexts=4, rows=1024, columns=1024, lanes=256, net_words=4096, cells=1 << 20,

@@ -49,7 +49,7 @@ def test_weights_lie_beside_their_multipliers_and_groups_follow_each_other(demo)
 
 
 @pytest.mark.parametrize(("changes", "named"), [
-    ({"lanes": 8, "transport": 2}, "groups of 2 lanes"),
+    ({"lanes": 8, "transport": 2}, "groups of 2 multipliers"),
     ({"lanes": 112}, "28 groups"),
     ({"cells": 60000}, "60 banks"),
 ])

@@ -104,8 +104,8 @@ def test_charges_do_not_depend_on_lanes(lanes, pump, skew, name):
                                 "tag": (v * 8 + f) * 16 + c}]
         following = passes[number + 1:number + 2]
         ahead = [loads(g, x[w, h * lanes:(h + 1) * lanes], (number + 1) % BANKS) for w, h in following]
-        late = [{}] * (len(issue) + 1 - g.lane_words)  # the last load word comes with the next column, or at once
-        clocks += overlay(issue, (late if number % 2 and ahead else [{}]) + (ahead[0] if ahead else []))
+        late = [{}] * (len(issue) - g.lane_words)  # the last word comes with the last column of the pass before
+        clocks += overlay(issue, (late if number % 2 and ahead else []) + (ahead[0] if ahead else []))
     sums = Bench(g, skew).run(clocks)
     got = np.array([[sum(sums[(v * 8 + f) * 16 + c] for f in range(folds)) for c in range(columns)]
                     for v in range(len(x))])
@@ -123,7 +123,7 @@ def test_charges_do_not_depend_on_lanes(lanes, pump, skew, name):
 
 @pytest.mark.parametrize("pump", [1, 3])
 def test_a_bank_is_loaded_while_the_others_wait(pump):
-    """All banks full, read out of order; each is loaded anew two clocks after its last read."""
+    """All banks full, read out of order; each is loaded anew in the clock after its last read."""
     g = small(lanes=12, pump=pump)
     rng = np.random.default_rng(pump)
     nets, x = nets_and_inputs(g.replace(rows=12), 12, 8, 2 * BANKS, rng)
@@ -135,7 +135,7 @@ def test_a_bank_is_loaded_while_the_others_wait(pump):
             clocks.append({"issue": {"address": c, "bank": number % BANKS}, "tag": 16 * number + c})
             expected[16 * number + c] = x[number] @ nets[:, c]
         if number < BANKS:
-            clocks += [{}, *loads(g, x[number + BANKS], number)]
+            clocks += loads(g, x[number + BANKS], number)
     assert Bench(g, 0.4).run(clocks) == expected
 
 
