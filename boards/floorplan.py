@@ -69,8 +69,8 @@ def _strips(geometry: Geometry, sites: Sites) -> Iterator[list[int]]:
     if geometry.engines != 2 or geometry.transport != 4 or geometry.state_bits > 9 \
             or 2 * width > count:
         raise ValueError(f"no floorplan for {geometry.engines} engines of {geometry.groups} groups of "
-                         f"{geometry.transport} multipliers with states of {geometry.state_bits} bits: two engines of groups "
-                         f"of 4 multipliers in {count // 2} columns fit, with states of 9 bits")
+                         f"{geometry.transport} multipliers with states of {geometry.state_bits} bits: two engines "
+                         f"of groups of 4 multipliers in {count // 2} columns fit, with states of 9 bits")
     yield list(range(width - 1, -1, -1))
     yield list(range(count - width, count))
 

@@ -159,23 +159,34 @@ struct Vtop::State {
         for (auto& one : block_initial) rams[one[0]].bytes[one[1]] = one[2];
     }
 
-    // What has a clock looks at all bits first, and changes them afterwards.
-    void tick() {
-        for (int k = 0; k < FLIP_FLOPS; ++k) {
+    // The rows of a table whose clock rises: the first `chips` of them are on the chip's.
+    struct Rising {
+        bool chip, calculation;
+        int from(int chips) const { return chip ? 0 : chips; }
+        int to(int chips, int all) const { return calculation ? all : chips; }
+    };
+
+    // What has a clock that rises looks at all bits first, and changes them afterwards.
+    void tick(Rising rising) {
+        const int flip_flop = rising.from(CHIPS_FLIP_FLOPS), flip_flops_end = rising.to(CHIPS_FLIP_FLOPS, FLIP_FLOPS);
+        const int small_ram = rising.from(CHIPS_SMALL_RAMS), small_rams_end = rising.to(CHIPS_SMALL_RAMS, SMALL_RAMS);
+        const int multiplier = rising.from(CHIPS_REGISTERED), multipliers_end = rising.to(CHIPS_REGISTERED, REGISTERED);
+        const int block_ram = rising.from(CHIPS_BLOCK_RAMS), block_rams_end = rising.to(CHIPS_BLOCK_RAMS, BLOCK_RAMS);
+        for (int k = flip_flop; k < flip_flops_end; ++k) {
             const FlipFlop& cell = flip_flops[k];
             next[k] = n[cell.reset] ^ cell.reset_low ? cell.set
                       : n[cell.enable] ^ cell.enable_low ? n[cell.d] : n[FIRST + k];
         }
-        for (int k = 0; k < SMALL_RAMS; ++k) {
+        for (int k = small_ram; k < small_rams_end; ++k) {
             const SmallRam& cell = small_rams[k];
             if (n[cell.enable] ^ cell.enable_low) small[k][gather(n, cell.to, 4)] = gather(n, cell.data, 4);
         }
-        for (int k = 0; k < REGISTERED; ++k) {
+        for (int k = multiplier; k < multipliers_end; ++k) {
             const MultiplierCell& cell = multipliers[k];
             products[k] = clock(pipelines[k], gather(n, cell.a, 18), gather(n, cell.b, 18), cell.signed_a,
                                 cell.signed_b);
         }
-        for (int k = 0; k < BLOCK_RAMS; ++k) {
+        for (int k = block_ram; k < block_rams_end; ++k) {
             const BlockRam& cell = block_rams[k];
             Asked asked[2];
             for (int p = 0; p < 2; ++p)
@@ -183,9 +194,9 @@ struct Vtop::State {
                             (uint32_t)gather(n, cell.at[p], 14), gather(n, cell.data[p], 36)};
             clock(rams[k], cell.ports, asked, shown[k]);
         }
-        std::memcpy(n + FIRST, next, FLIP_FLOPS);
-        for (int k = 0; k < REGISTERED; ++k) spread(n, multipliers[k].out, products[k], 36);
-        for (int k = 0; k < BLOCK_RAMS; ++k)
+        std::memcpy(n + FIRST + flip_flop, next + flip_flop, flip_flops_end - flip_flop);
+        for (int k = multiplier; k < multipliers_end; ++k) spread(n, multipliers[k].out, products[k], 36);
+        for (int k = block_ram; k < block_rams_end; ++k)
             for (int p = 0; p < 2; ++p) spread(n, block_rams[k].out[p], shown[k][p], 36);
     }
 
@@ -214,13 +225,16 @@ struct Vtop::State {
 Vtop::Vtop(VerilatedContext*) : state_(new State) {}
 Vtop::~Vtop() = default;
 
-// Outputs are those of the last call with `clk` low: who drives the clock looks at them there.
+// Outputs are those of the last call in which no clock rose: who drives the clocks looks at them with `clk` low.
 void Vtop::eval() {
     State& s = *state_;
-    bool rises = clk && !before_;
+    State::Rising rising{clk && !before_, calc_clk && !calc_before_};
     before_ = clk;
-    if (rises) s.tick();
-    if (clk) return;
+    calc_before_ = calc_clk;
+    if (rising.chip || rising.calculation) {
+        s.tick(rising);
+        return;
+    }
     spread(s.n, ports.rx_valid, rx_valid, 1);
     spread(s.n, ports.rx_payload, rx_payload, 8);
     spread(s.n, ports.tx_ready, tx_ready, 1);

@@ -35,6 +35,7 @@ from boards.toolchain import (
     run_tool,
     tool_versions,
 )
+from rtl.crossing import CALC
 from rtl.params import Geometry
 
 __all__ = ["Netlist", "count_cells", "netlist_library", "source_of", "synthesised"]
@@ -55,13 +56,17 @@ class _AtPowerUp(wiring.Component):
 
     def __init__(self, chip: Any):
         self.chip = chip
-        super().__init__({"clk": In(1), "rst": In(1), **dict(chip.signature.members)})
+        fast = {"calc_clk": In(1)} if chip.geometry.pump > 1 else {}
+        super().__init__({"clk": In(1), "rst": In(1), **fast, **dict(chip.signature.members)})
 
     def elaborate(self, platform):
         m = Module()
         m.domains.sync = sync = ClockDomain(reset_less=True)
         m.submodules.chip = self.chip
         m.d.comb += sync.clk.eq(self.clk)
+        if self.chip.geometry.pump > 1:
+            m.domains += (calc := ClockDomain(CALC, reset_less=True))
+            m.d.comb += calc.clk.eq(self.calc_clk)
         connect(m, flipped(self.rx), self.chip.rx)
         connect(m, self.chip.tx, flipped(self.tx))
         return m
@@ -108,8 +113,10 @@ def count_cells(netlist: Netlist) -> dict[str, int]:
     return dict(sorted(Counter(cell["type"] for cell in netlist["cells"].values()).items()))
 
 
-def netlist_library(netlist: Netlist, progress: Progress = lambda _: None, *, name: str) -> Path:
+def netlist_library(netlist: Netlist, progress: Progress = lambda _: None, *, name: str, pump: int = 1) -> Path:
     """Return the library of a netlist, which `VerilatedChip` drives; from the cache if it is there.
+
+    Its calculation clock, if it has one, is `pump` times as fast as its clock.
 
     Raises
     ------
@@ -121,9 +128,10 @@ def netlist_library(netlist: Netlist, progress: Progress = lambda _: None, *, na
         compiler = find_compiler()
     except CompilerMissingError as error:
         raise ToolError(str(error)) from error
+    flags = [*_FLAGS, f"-DPUMP={pump}"]
     parts = [path.read_text("utf-8") for path in (_MODELS, _HEADER, _HARNESS)]
     cache = cache_directory("netlists")
-    library = cache / f"{name}-{content_hash([source, *parts, *compiler, *_FLAGS])}.so"
+    library = cache / f"{name}-{content_hash([source, *parts, *compiler, *flags])}.so"
     if not library.exists():
         progress("compiling the netlist")
         with tempfile.TemporaryDirectory(prefix="making-", dir=cache) as temporary:
@@ -136,13 +144,15 @@ def netlist_library(netlist: Netlist, progress: Progress = lambda _: None, *, na
             log = cache_directory("logs") / f"{library.stem}.log"
             log.unlink(missing_ok=True)
             made = place / library.name
-            run_tool([*compiler, *_FLAGS, f"-I{place}", "-o", str(made), str(place / _MODELS.name),
+            run_tool([*compiler, *flags, f"-I{place}", "-o", str(made), str(place / _MODELS.name),
                       str(place / _HARNESS.name)], log=log, what="compiling the netlist")
             made.replace(library)
     return library
 
 
 # --- cells as tables of C++ -----------------------------------------------------------------------------------------
+
+_CLOCK_PINS = {"TRELLIS_FF": ["CLK"], "TRELLIS_DPR16X4": ["WCK"], "MULT18X18D": ["CLK0"], "DP16KD": ["CLKA", "CLKB"]}
 
 _MULTIPLEXER = int("CA" * 4, 16)  # in[2] ? in[1] : in[0]
 
@@ -229,7 +239,8 @@ class _Tables:
     def __init__(self, netlist: Netlist) -> None:
         self._places: dict[Any, int] = {"0": 0, "1": 1}
         self._ports = netlist["ports"]
-        (self._clock,) = self._ports["clk"]["bits"]
+        self._clocks: list[Any] = [bit for name in ("clk", "calc_clk") if name in self._ports
+                                   for bit in self._ports[name]["bits"]]
         self._nodes: list[_Node] = []
         self._luts: list[tuple[int, list[int], int]] = []
         self._tables: dict[str, list[str]] = {name: [] for name in (
@@ -241,23 +252,28 @@ class _Tables:
         for cell in cells:
             if cell.type not in makers:
                 raise ToolError(f"cell {cell.name} is a {cell.type}, which has no model here")
-        # Flip-flops are copied all at once, so their places follow each other; multipliers with registers come first.
+        # Multipliers with registers come first, then what is on the chip's clock.
+        registered = {cell.name for cell in cells if cell.type == "MULT18X18D" and _registered(cell)}
+        self._registered = len(registered)
+        cells.sort(key=lambda cell: (cell.name not in registered, self._clock_of(cell)))
+        self._on_chips = Counter(cell.type for cell in cells if self._clock_of(cell) == 0
+                                 and (cell.type != "MULT18X18D" or cell.name in registered))
+        # Flip-flops are copied all at once, so their places follow each other.
         self._flip_flops = [cell for cell in cells if cell.type == "TRELLIS_FF"]
         for cell in self._flip_flops:
             cell.out("Q")
-        registered = [cell for cell in cells if cell.type == "MULT18X18D" and _registered(cell)]
-        self._registered = len(registered)
-        for cell in [*registered, *(cell for cell in cells if cell not in registered)]:
+        for cell in cells:
             makers[cell.type](cell)
 
     def _place(self, bit: Any) -> int:
         return self._places.setdefault(bit, len(self._places))
 
-    def _on_clock(self, cell: _Cell, pin: str) -> bool:
-        """Tell whether a cell's clock is the chip's; it may also be none."""
-        if cell.bit(pin) not in (self._clock, "0"):
-            raise ToolError(f"pin {pin} of the {cell.type} {cell.name} is on another clock")
-        return cell.bit(pin) == self._clock
+    def _clock_of(self, cell: _Cell) -> int:
+        """Return 0 for the chip's clock, or none, and 1 for the calculation's."""
+        found = {cell.bit(pin) for pin in _CLOCK_PINS.get(cell.type, ())} - {"0"}
+        if len(found) > 1 or not found <= set(self._clocks):
+            raise ToolError(f"the {cell.type} {cell.name} is on another clock, or on two")
+        return self._clocks.index(*found) if found else 0
 
     def _add_lut(self, init: int, used: list[int], out: int) -> None:
         self._nodes.append(_Node([out], used, lut=len(self._luts)))
@@ -285,7 +301,6 @@ class _Tables:
             carried = out
 
     def _flip_flop(self, cell: _Cell) -> None:
-        self._on_clock(cell, "CLK")
         for parameter, only in (("CLKMUX", "CLK"), ("SRMODE", "LSR_OVER_CE"), ("LSRMODE", "LSR")):
             cell.mode(parameter, only, only)
         start = int(cell.mode("REGSET", "RESET", "RESET", "SET") == "SET")
@@ -295,7 +310,6 @@ class _Tables:
             _row(cell.pin("DI"), enable, reset, start, enable_low, reset_low))
 
     def _small_ram(self, cell: _Cell) -> None:
-        self._on_clock(cell, "WCK")
         cell.mode("WCKMUX", "WCK", "WCK")
         to, data, source = ([cell.pin(pin, k) for k in range(4)] for pin in ("WAD", "DI", "RAD"))
         out, content = [cell.out("DO", k) for k in range(4)], cell.number("INITVAL")
@@ -308,7 +322,6 @@ class _Tables:
             cell.fixed(pin, "0")
         a, b, out = cell.bus("A", 18), cell.bus("B", 18), [cell.out(f"P{k}") for k in range(36)]
         if _registered(cell):
-            self._on_clock(cell, "CLK0")
             cell.fixed("CE0", "1")
         else:
             self._nodes.append(_Node(out, [*a, *b], multiplier=len(self._tables["multipliers"])))
@@ -327,7 +340,7 @@ class _Tables:
         self._tables["block_rams"].append(_row(
             [self._port(cell, port, width) for port, width in zip("AB", widths, strict=True)],
             # A port without a clock is one that is never enabled.
-            [cell.pin(f"CE{port}") if self._on_clock(cell, f"CLK{port}") else 0 for port in "AB"],
+            [cell.pin(f"CE{port}") if cell.bit(f"CLK{port}") != "0" else 0 for port in "AB"],
             [cell.pin(f"WE{port}") for port in "AB"], [cell.pin(f"OCE{port}") for port in "AB"],
             [cell.bus(f"AD{port}", 14) for port in "AB"], data, out))
         for k in range(64):
@@ -360,7 +373,10 @@ class _Tables:
             "rx_valid", "rx_payload", "tx_ready", "rx_ready", "tx_valid", "tx_payload")))
         sizes = {"PLACES": len(self._places), "FIRST": 2, "FLIP_FLOPS": len(self._flip_flops),
                  "SMALL_RAMS": len(self._tables["small_rams"]), "MULTIPLIERS": len(self._tables["multipliers"]),
-                 "REGISTERED": self._registered, "BLOCK_RAMS": len(self._tables["block_rams"])}
+                 "REGISTERED": self._registered, "BLOCK_RAMS": len(self._tables["block_rams"]),
+                 "CHIPS_FLIP_FLOPS": self._on_chips["TRELLIS_FF"], "CHIPS_BLOCK_RAMS": self._on_chips["DP16KD"],
+                 "CHIPS_SMALL_RAMS": self._on_chips["TRELLIS_DPR16X4"],
+                 "CHIPS_REGISTERED": self._on_chips["MULT18X18D"]}
         tables = {"Lut luts": luts, "Step steps": steps, "FlipFlop flip_flops": self._tables["flip_flops"],
                   "SmallRam small_rams": self._tables["small_rams"],
                   "MultiplierCell multipliers": self._tables["multipliers"],

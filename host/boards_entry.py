@@ -65,7 +65,8 @@ def synthesised(geometry: Geometry, progress: Progress) -> Any:
         raise SimulationMissingError(f"a netlist needs the module {error.name!r}: "
                                      "run pip install -e '.[fpga]'") from None
     try:
-        return VerilatedChip(netlist_library(netlist_of(geometry, progress), progress, name=geometry.name))
+        return VerilatedChip(netlist_library(netlist_of(geometry, progress), progress, name=geometry.name,
+                                             pump=geometry.pump))
     except (ToolError, OSError, ImportError, MemoryError) as error:
         raise SimulationMissingError(f"the netlist could not be made: {error}") from error
 
