@@ -13,6 +13,7 @@ from typing import Any
 from amaranth.hdl import Cat, ClockSignal, Const, Instance, Module, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
 
 from boards.carry import CARRY_FACTOR_BITS, carry_multiplier
 from rtl.primitives import BlockMemory, Multiplier
@@ -176,8 +177,9 @@ class ClockGate(wiring.Component):
 
 _MULTIPLIER_BITS = 18
 _BYTE_BITS = 9
-_HALF_WORDS, _FULL_WORDS = 2048, 1024
-"""Words of a block RAM that are one byte of 9 bits wide, and two."""
+_PORTS_BYTES = 4
+_WORDS = {1: 2048, 2: 1024, 4: 512}
+"""Words of a block RAM by the bytes of 9 bits that they have."""
 
 
 class Ecp5Cells:
@@ -212,38 +214,46 @@ class Ecp5Cells:
     def get_block_memory(self, part: BlockMemory) -> Module | None:
         """Return DP16KDs with their output registers, or None for words that would leave half of them unused.
 
-        Port A writes and port B reads. Two parts of up to 9 bits share a cell of 1,024 words, each with its own byte
-        enable; a word of one part takes a cell of 2,048.
+        Port A writes and port B reads. Parts of up to 9 bits share a cell, each with its own byte enable: four of 512
+        words, two of 1,024, or one of 2,048. With four, each port has the pins of both.
         """
         parts, bits = part.shape.length, len(part.w_part)
-        wide = parts > 1
-        if bits > _BYTE_BITS or part.depth > (_FULL_WORDS if wide else _HALF_WORDS):
+        together = min(4, 1 << ceil_log2(parts))
+        while together > 2 and part.depth > _WORDS[together]:
+            together //= 2
+        if bits > _BYTE_BITS or part.depth > _WORDS[together]:
             return None
         m = Module()
         byte = Cat(part.w_part, Const(0, _BYTE_BITS - bits))
-        for first in range(0, parts, 2):
-            mask = part.w_mask[first:first + 2]
-            # Below a word's number an address has its byte enables, if it has two bytes.
-            enables = Cat(mask, Const(0, 4 - len(mask))) if wide else Const(0, 3)
-            word = Signal(2 * _BYTE_BITS, name=f"word_{first}")
+        for first in range(0, parts, together):
+            mask = part.w_mask[first:first + together]
+            # Below a word's number an address has its byte enables, if it has several bytes.
+            enables = Cat(mask, Const(0, (5 if together == 4 else 4) - len(mask))) if together > 1 else Const(0, 3)
+            word = Signal(_PORTS_BYTES * _BYTE_BITS, name=f"word_{first}")
             m.submodules[f"cell_{first}"] = _block_ram(
-                width=_BYTE_BITS * (2 if wide else 1), write=mask.any(), w_address=Cat(enables, part.w_address),
-                data=Cat(byte, byte), address=Cat(Const(0, len(enables)), part.address), word=word)
-            for k in range(first, min(first + 2, parts)):
+                width=_BYTE_BITS * together, write=mask.any(), w_address=Cat(enables, part.w_address),
+                data=byte.replicate(together), address=Cat(Const(0, len(enables)), part.address), word=word)
+            for k in range(first, min(first + together, parts)):
                 m.d.comb += Value.cast(part.word)[bits * k:bits * (k + 1)].eq(word[_BYTE_BITS * (k - first):])
         return m
 
 
 def _block_ram(*, width: int, write: Value, w_address: Value, data: Value, address: Value, word: Value) -> Instance:
+    """Return a cell whose port A writes `data` and whose port B reads `word`, which go on at the other's pins."""
+    whole = width > 2 * _BYTE_BITS
+    low, high = word[:2 * _BYTE_BITS], word[2 * _BYTE_BITS:]
+    outputs = {**_bits("o_DOA", low, 18), **_bits("o_DOB", high, 18)} if whole else _bits("o_DOB", low, 18)
+    # What a word of two ports is written and read with is not said of either.
+    modes = {} if whole else {"p_WRITEMODE_A": "READBEFOREWRITE", "p_WRITEMODE_B": "READBEFOREWRITE"}
     return Instance(
-        "DP16KD", p_DATA_WIDTH_A=width, p_DATA_WIDTH_B=width, p_REGMODE_A="NOREG", p_REGMODE_B="OUTREG",
-        p_RESETMODE="SYNC", p_ASYNC_RESET_RELEASE="SYNC", p_CSDECODE_A="0b000", p_CSDECODE_B="0b000",
-        p_WRITEMODE_A="READBEFOREWRITE", p_WRITEMODE_B="READBEFOREWRITE", p_GSR="DISABLED",
+        "DP16KD", p_DATA_WIDTH_A=width, p_DATA_WIDTH_B=width, p_REGMODE_A="OUTREG" if whole else "NOREG",
+        p_REGMODE_B="OUTREG", p_RESETMODE="SYNC", p_ASYNC_RESET_RELEASE="SYNC", p_CSDECODE_A="0b000",
+        p_CSDECODE_B="0b000", **modes, p_GSR="DISABLED",
         i_CLKA=ClockSignal(), i_CEA=Const(1), i_OCEA=Const(1), i_WEA=write, i_RSTA=Const(0),
         i_CLKB=ClockSignal(), i_CEB=Const(1), i_OCEB=Const(1), i_WEB=Const(0), i_RSTB=Const(0),
-        **_bits("i_CSA", Const(0), 3), **_bits("i_ADA", w_address, 14), **_bits("i_DIA", data, 18),
-        **_bits("i_CSB", Const(0), 3), **_bits("i_ADB", address, 14), **_bits("i_DIB", Const(0), 18),
-        **_bits("o_DOB", word, 18),
+        **_bits("i_CSA", Const(0), 3), **_bits("i_ADA", w_address, 14), **_bits("i_DIA", data[:18], 18),
+        **_bits("i_CSB", Const(0), 3), **_bits("i_ADB", address, 14), **_bits("i_DIB", data[18:], 18),
+        **outputs,
     )
 
 

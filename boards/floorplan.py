@@ -41,6 +41,13 @@ ECP5_85F = Sites(columns=(4, 13, 22, 31, 40, 49, 58, 69, 78, 87, 96, 105, 114), 
 """As in the database of the open flow, for the 85F in any package."""
 
 
+_FEW_FIRST = (0, 2, 1, 3)
+"""Block RAMs of a block in the order in which groups take them: all four beside four multipliers crowd the wires."""
+
+_WHOLE_WORDS = 512
+"""Words of a group's weights that one block RAM has room for."""
+
+
 def floorplan(geometry: Geometry, sites: Sites, *, chip: str) -> dict[str, str]:
     """Return the site of each cell by name.
 
@@ -64,7 +71,7 @@ def floorplan(geometry: Geometry, sites: Sites, *, chip: str) -> dict[str, str]:
 
 def _strips(geometry: Geometry, sites: Sites) -> Iterator[list[int]]:
     """Yield the block columns of each engine, from its inner edge outwards."""
-    width = -(-geometry.groups // len(sites.multiplier_rows))
+    width = -(-(geometry.groups - geometry.soft_groups) // len(sites.multiplier_rows))
     count = len(sites.columns)
     if geometry.engines != 2 or geometry.transport != 4 or geometry.state_bits > 9 \
             or 2 * width > count:
@@ -78,14 +85,20 @@ def _strips(geometry: Geometry, sites: Sites) -> Iterator[list[int]]:
 def _engine(geometry: Geometry, sites: Sites, strip: Sequence[int]) -> Iterator[tuple[str, str]]:
     """Yield names within a core, and sites."""
     free = [(column, row, k) for column in strip for row in range(len(sites.memory_rows)) for k in range(4)]
-    for index, (column, row) in zip(range(geometry.groups), _path(sites, strip), strict=False):
+    blocks = list(_path(sites, strip))
+    hard = 0
+    for index in range(geometry.groups):
         group = f"tile.engine.group_{index}"
-        for k in range(4):
-            yield f"{group}.multiplier_{k}.cell", sites.multiplier(column, row, k)
-        for first in (0, 2):
-            # One of each pair of block RAMs: all four beside four multipliers would crowd the wires.
-            yield f"{group}.weights.cell_{first}", sites.memory(column, row, first)
-            free.remove((column, row, first))
+        soft = geometry.soft(index)
+        column, row = blocks[max(0, hard - soft)]  # multipliers of logic: beside the block before
+        if not soft:
+            hard += 1
+            for k in range(4):
+                yield f"{group}.multiplier_{k}.cell", sites.multiplier(column, row, k)
+        for first in (0,) if geometry.net_words <= _WHOLE_WORDS else (0, 2):
+            place = next((column, row, k) for k in _FEW_FIRST if (column, row, k) in free)
+            free.remove(place)
+            yield f"{group}.weights.cell_{first}", sites.memory(*place)
     banks = [f"programming.array.states_{device}.bank_{k}.cell_0"
              for k in range(StateMemory.banks_of(geometry.cells))
              for device in range(geometry.devices)]

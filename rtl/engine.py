@@ -169,7 +169,7 @@ class Group(wiring.Component):
         active = self._activations(m, read, load)
         products = []
         for k in range(g.transport):
-            multiplier = Multiplier(a_bits=g.net_bits, b_bits=ACTIVATION_BITS)
+            multiplier = Multiplier(a_bits=g.net_bits, b_bits=ACTIVATION_BITS, soft=g.soft(self.index))
             m.submodules[f"multiplier_{k}"] = multiplier
             m.d.comb += [multiplier.a.eq(weights.word[k]), multiplier.b.eq(active[k])]
             products.append(multiplier.p)

@@ -29,6 +29,8 @@ class Geometry:
     """Multiplications per clock of one engine: more rows than lanes are folded."""
     pump: int = 1
     """Calculation clocks in a clock of the chip: an engine has lanes / pump multipliers, each used so often a clock."""
+    soft_groups: int = 0
+    """Groups of W multipliers of an engine that are made of logic, for want of hardware multipliers."""
     pairs: int = 1
     """Device pairs per cell: 1 (G+ - G-) or 2 (F (G+ - G-) + (g+ - g-))."""
     significance: int = 1
@@ -70,7 +72,7 @@ class Geometry:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            least = 0 if field.name == "wear_bits" else 1
+            least = 0 if field.name in ("wear_bits", "soft_groups") else 1
             if field.type in (int, "int") and (isinstance(value, bool) or not isinstance(value, int) or value < least):
                 raise ValueError(f"{field.name} must be a positive integer, not {value!r}")
         self._in_range("state_bits", 9, 16)
@@ -98,6 +100,8 @@ class Geometry:
                              f"transport ({self.transport})")
         if self.lane_words % self.pump:
             raise ValueError(f"pump ({self.pump}) must divide the {self.lane_words} groups of {self.transport} lanes")
+        if self.soft_groups > self.groups:
+            raise ValueError(f"soft_groups ({self.soft_groups}) must not exceed the {self.groups} groups of an engine")
         if self.transport % self.digital_turns:
             raise ValueError(f"digital_turns ({self.digital_turns}) must divide transport ({self.transport})")
         if self.lanes > self.rows:
@@ -167,6 +171,10 @@ class Geometry:
         """Groups of W multipliers of an engine."""
         return self.lane_words // self.pump
 
+    def soft(self, group: int) -> bool:
+        """Tell whether a group's multipliers are made of logic: such groups are spread evenly over the engine."""
+        return group * self.soft_groups // self.groups < (group + 1) * self.soft_groups // self.groups
+
     @property
     def net_places(self) -> int:
         """Nets that each lane has room for: one a column and fold of a context."""
@@ -229,7 +237,7 @@ PRESETS = _presets(
              net_words=256, cells=2048, column_words=64, digital_words=256, instructions=32, programs=4, routes=16,
              result_words=32, result_vectors=4, mesh_columns=3),
     Geometry(name="demo", state_bits=9),
-    Geometry(name="demo-fast", rows=168, lanes=168, pump=3, cells=51456, state_bits=9),
+    Geometry(name="demo-fast", rows=168, lanes=168, pump=3, cells=51200, state_bits=9),
     Geometry(name="tile512", engines=1, rows=512, columns=512, lanes=128, net_words=4096, cells=1 << 18,
              column_words=1024, mesh_columns=3),
     Geometry(name="tile1024", engines=1, contexts=4, rows=1024, columns=1024, lanes=256, net_words=4096, cells=1 << 20,

@@ -42,6 +42,8 @@ module DP16KD (
     input DIA17,
     input DIB0, DIB1, DIB2, DIB3, DIB4, DIB5, DIB6, DIB7, DIB8, DIB9, DIB10, DIB11, DIB12, DIB13, DIB14, DIB15, DIB16,
     input DIB17,
+    output DOA0, DOA1, DOA2, DOA3, DOA4, DOA5, DOA6, DOA7, DOA8, DOA9, DOA10, DOA11, DOA12, DOA13, DOA14, DOA15, DOA16,
+    output DOA17,
     output DOB0, DOB1, DOB2, DOB3, DOB4, DOB5, DOB6, DOB7, DOB8, DOB9, DOB10, DOB11, DOB12, DOB13, DOB14, DOB15, DOB16,
     output DOB17
 );
@@ -56,19 +58,31 @@ module DP16KD (
     wire [10:0] from = {ADB13, ADB12, ADB11, ADB10, ADB9, ADB8, ADB7, ADB6, ADB5, ADB4, ADB3};
     wire [8:0] low = {DIA8, DIA7, DIA6, DIA5, DIA4, DIA3, DIA2, DIA1, DIA0};
     wire [8:0] high = {DIA17, DIA16, DIA15, DIA14, DIA13, DIA12, DIA11, DIA10, DIA9};
-    wire wide = DATA_WIDTH_B == 18;
-    wire collides = WEA & (wide ? at[10:1] == from[10:1] : at == from);
-    wire [17:0] word = wide ? {bytes[{from[10:1], 1'b1}], bytes[{from[10:1], 1'b0}]} : {9'b0, bytes[from]};
-    reg [17:0] latch, out;
+    wire [8:0] low_b = {DIB8, DIB7, DIB6, DIB5, DIB4, DIB3, DIB2, DIB1, DIB0};
+    wire [8:0] high_b = {DIB17, DIB16, DIB15, DIB14, DIB13, DIB12, DIB11, DIB10, DIB9};
+    wire whole = DATA_WIDTH_B == 36, wide = DATA_WIDTH_B == 18;
+    wire collides = WEA & (whole ? at[10:2] == from[10:2] : wide ? at[10:1] == from[10:1] : at == from);
+    wire [35:0] word = whole ? {bytes[{from[10:2], 2'd3}], bytes[{from[10:2], 2'd2}], bytes[{from[10:2], 2'd1}],
+                                bytes[{from[10:2], 2'd0}]}
+                     : wide ? {18'b0, bytes[{from[10:1], 1'b1}], bytes[{from[10:1], 1'b0}]} : {27'b0, bytes[from]};
+    reg [35:0] latch, out;
     always @(posedge CLKA) if (CEA & WEA) begin
         if (DATA_WIDTH_A == 9) bytes[at] <= low;
         if (DATA_WIDTH_A == 18 & ADA0) bytes[{at[10:1], 1'b0}] <= low;
         if (DATA_WIDTH_A == 18 & ADA1) bytes[{at[10:1], 1'b1}] <= high;
+        if (whole & ADA0) bytes[{at[10:2], 2'd0}] <= low;
+        if (whole & ADA1) bytes[{at[10:2], 2'd1}] <= high;
+        if (whole & ADA2) bytes[{at[10:2], 2'd2}] <= low_b;
+        if (whole & ADA3) bytes[{at[10:2], 2'd3}] <= high_b;
     end
     always @(posedge CLKB) if (CEB & !WEB) begin
         latch <= collides ? ~word : word;
         if (OCEB) out <= latch;
     end
+    // A word of 36 bits comes out at A and goes on at B.
+    wire [35:0] shown = REGMODE_B == "OUTREG" ? out : latch;
+    assign {DOA17, DOA16, DOA15, DOA14, DOA13, DOA12, DOA11, DOA10, DOA9, DOA8, DOA7, DOA6, DOA5, DOA4, DOA3, DOA2,
+            DOA1, DOA0} = shown[17:0];
     assign {DOB17, DOB16, DOB15, DOB14, DOB13, DOB12, DOB11, DOB10, DOB9, DOB8, DOB7, DOB6, DOB5, DOB4, DOB3, DOB2,
-            DOB1, DOB0} = REGMODE_B == "OUTREG" ? out : latch;
+            DOB1, DOB0} = whole ? shown[35:18] : shown[17:0];
 endmodule

@@ -18,26 +18,29 @@ CELLS = Path(__file__).parents[1] / "boards/ecp5_cells.v"
 
 
 class Twins(wiring.Component):
-    """A multiplier, a memory of wide words and a deep one, each twice: portable, and as cells."""
+    """A multiplier, a memory of whole words, of wide and of deep ones, each twice: portable, and as cells."""
 
     def __init__(self):
         super().__init__({
             "a": In(9), "b": In(8), "address": In(11), "w_address": In(11), "w_mask": In(4), "w_part": In(9),
-            "p": Out(16), "p_cell": Out(16), "wide": Out(36), "wide_cell": Out(36), "deep": Out(9), "deep_cell": Out(9),
+            "p": Out(16), "p_cell": Out(16), "whole": Out(36), "whole_cell": Out(36), "wide": Out(36), "wide_cell": Out(36),
+            "deep": Out(9), "deep_cell": Out(9),
         })
 
     def elaborate(self, platform):
         m = Module()
         for suffix in ("", "_cell"):
             multiplier = Multiplier(a_bits=9, b_bits=8)
+            whole = BlockMemory(depth=512, parts=4, shape=signed(9))
             wide = BlockMemory(depth=1024, parts=4, shape=signed(9))
             deep = BlockMemory(depth=2048, parts=1, shape=unsigned(9))
             for name, part, cells in (("multiplier", multiplier, Ecp5Cells().get_multiplier),
+                                      ("whole", whole, Ecp5Cells().get_block_memory),
                                       ("wide", wide, Ecp5Cells().get_block_memory),
                                       ("deep", deep, Ecp5Cells().get_block_memory)):
                 m.submodules[name + suffix] = cells(part) if suffix else part
             m.d.comb += [multiplier.a.eq(self.a), multiplier.b.eq(self.b), getattr(self, f"p{suffix}").eq(multiplier.p)]
-            for name, memory in (("wide", wide), ("deep", deep)):
+            for name, memory in (("whole", whole), ("wide", wide), ("deep", deep)):
                 m.d.comb += [
                     memory.address.eq(self.address), memory.w_address.eq(self.w_address),
                     memory.w_mask.eq(self.w_mask), memory.w_part.eq(self.w_part),
