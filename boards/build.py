@@ -311,6 +311,9 @@ def _yowasp(entry: str, arguments: Sequence[str]) -> list[str]:
 def read_report(text: str) -> tuple[dict[str, tuple[float, float]], Resources]:
     """Return clocks (achieved and asked MHz) and resources (used and available) of nextpnr's JSON report.
 
+    Paths from a clock to another one, which the tool measures and asks nothing of, have a line of their own: they must
+    take no longer than a clock of the faster one (`rtl/crossing.py`).
+
     Raises
     ------
     ToolError
@@ -321,6 +324,11 @@ def read_report(text: str) -> tuple[dict[str, tuple[float, float]], Resources]:
               for name, entry in report.get("fmax", {}).items()}
     if not clocks:
         raise ToolError("place and route reported no clock, so nothing was timed")
+    for path in report.get("critical_paths", ()):
+        ends = [path[end].removeprefix("posedge ") for end in ("from", "to")]
+        if ends[0] != ends[1] and set(ends) <= set(clocks):
+            took = sum(float(part["delay"]) for part in path["path"])
+            clocks[" to ".join(ends)] = round(1000 / took, 2), max(clocks[end][1] for end in ends)
     resources = {name: (int(entry["used"]), int(entry["available"]))
                  for name, entry in report.get("utilization", {}).items() if name in RESOURCES}
     return clocks, {name: resources[name] for name in RESOURCES if name in resources}

@@ -34,6 +34,17 @@ def test_report_is_read():
     assert resources == {"TRELLIS_COMB": (9021, 24288), "DP16KD": (14, 56)}
 
 
+def test_paths_between_two_clocks_are_as_short_as_a_clock_of_the_faster_one():
+    delays = [{"from": "posedge a", "to": "posedge a", "path": [{"delay": 5.0}]},
+              {"from": "posedge a", "to": "posedge b", "path": [{"delay": 4.0}, {"delay": 3.0}]},
+              {"from": "<async>", "to": "posedge b", "path": [{"delay": 30.0}]}]
+    text = json.dumps({"fmax": {"a": {"achieved": 200, "constraint": 150}, "b": {"achieved": 60, "constraint": 50}},
+                       "critical_paths": delays, "utilization": {}})
+    clocks, _ = read_report(text)
+    assert clocks == {"a": (200, 150), "b": (60, 50), "a to b": (142.86, 150)}
+    assert not Attempt(seed=1, router="router1", seconds=1.0, clocks=clocks).met
+
+
 def test_report_without_a_clock_is_refused():
     with pytest.raises(ToolError, match="reported no clock"):
         read_report(json.dumps({"fmax": {}, "utilization": {}}))

@@ -23,8 +23,8 @@ class Twins(wiring.Component):
     def __init__(self):
         super().__init__({
             "a": In(9), "b": In(8), "address": In(11), "w_address": In(11), "w_mask": In(4), "w_part": In(9),
-            "p": Out(16), "p_cell": Out(16), "whole": Out(36), "whole_cell": Out(36), "wide": Out(36), "wide_cell": Out(36),
-            "deep": Out(9), "deep_cell": Out(9),
+            "p": Out(16), "p_cell": Out(16), "whole": Out(36), "whole_cell": Out(36),
+            "wide": Out(36), "wide_cell": Out(36), "deep": Out(9), "deep_cell": Out(9),
         })
 
     def elaborate(self, platform):
