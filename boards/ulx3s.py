@@ -26,7 +26,7 @@ BOARDS = (
     dataclasses.replace(_SMALL, name="ulx3s-85f", platform=ULX3S_85F_Platform, geometry=preset("demo"),
                         lut_ram_words=64, sites=ECP5_85F, options=("--placer-heap-beta", "0.75")),
     dataclasses.replace(_SMALL, name="ulx3s-85f-fast", platform=ULX3S_85F_Platform, geometry=preset("demo-fast"),
-                        lut_ram_words=64, sites=ECP5_85F, options=("--placer-heap-beta", "0.75")),
+                        lut_ram_words=256, sites=ECP5_85F, options=("--placer-heap-beta", "0.75")),
     _SMALL,
     # The 25F and the 12F are one die, of which the open flow uses all.
     dataclasses.replace(_SMALL, name="ulx3s-25f", platform=ULX3S_25F_Platform, block_ram_words=16),

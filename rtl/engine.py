@@ -15,7 +15,7 @@ Cost on ECP5: a hardware multiplier for `pump` lanes, a block RAM or two and W b
 
 import itertools
 
-from amaranth.hdl import Cat, Const, DomainRenamer, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, DomainRenamer, Module, Mux, Signal, signed
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for, ceil_log2
@@ -44,11 +44,12 @@ class NetWrite(data.StructLayout):
 
 
 class Load(data.StructLayout):
-    """W activations of a bank, for lanes W * group to W * group + W - 1."""
+    """W activations of a bank, for lanes W * group to W * group + W - 1; with `first`, all its other lanes are 0."""
 
     def __init__(self, geometry: Geometry):
         super().__init__({
             "valid": 1,
+            "first": 1,
             "bank": range(BANKS),
             "group": bits_for(geometry.lane_words - 1),
             "word": data.ArrayLayout(signed(ACTIVATION_BITS), geometry.transport),
@@ -209,23 +210,32 @@ class Group(wiring.Component):
         g = self.geometry
         word = data.ArrayLayout(signed(ACTIVATION_BITS), g.transport)
         m.submodules.activations = banks = memory.Memory(shape=word, depth=BANKS << ceil_log2(g.pump), init=[])
-        store, fetch = banks.write_port(), banks.read_port()
-        enable = Signal(reset_less=True)
-        place, new = (Signal.like(value, name=name, reset_less=True)
-                      for name, value in (("load_place", store.addr), ("load_word", load.word)))
-        m.d.sync += [enable.eq(0), place.eq(Cat(Const(0, read.turn.shape()), load.bank)), new.eq(load.word)]
-        for turn in range(g.pump):
-            with m.If(load.group == self._word(turn)):
-                m.d.sync += [enable.eq(load.valid), place.eq(Cat(Const(turn, read.turn.shape()), load.bank))]
-        m.d.comb += [store.en.eq(enable), store.addr.eq(place), store.data.eq(new)]
-        m.d.comb += [fetch.addr.eq(_later(m, Cat(read.turn, read.bank), BlockMemory.latency - 1, "place")),
-                     fetch.en.eq(1)]
+        store, fetch = banks.write_port(), banks.read_port(domain="comb")
+        own = Signal(g.pump, reset_less=True)  # the turn that is loaded, if it is one of this group
+        begins = Signal(reset_less=True)
+        bank, turn, new = (Signal.like(value, name=f"load_{name}", reset_less=True)
+                           for name, value in (("bank", load.bank), ("turn", read.turn), ("word", load.word)))
+        m.d.sync += [begins.eq(load.valid & load.first), bank.eq(load.bank), new.eq(load.word)]
+        for k in range(g.pump):
+            m.d.sync += own[k].eq(load.valid & (load.group == self._word(k)))
+            with m.If(load.group == self._word(k)):
+                m.d.sync += turn.eq(k)
+        m.d.comb += [store.en.eq(own.any()), store.addr.eq(Cat(turn, bank)), store.data.eq(new)]
+
+        loaded = Signal(data.ArrayLayout(g.pump, BANKS), reset_less=True)
+        m.d.sync += loaded[bank].eq(Mux(begins, 0, loaded[bank]) | own)
+
+        place = _later(m, Cat(read.turn, read.bank), BlockMemory.latency - 1, "place")
+        turns = len(read.turn)
+        active = Signal(word, reset_less=True)
+        m.d.comb += fetch.addr.eq(place)
+        m.d.sync += active.eq(Mux(loaded[place[turns:]].bit_select(place[:turns], 1), fetch.data, 0))
         if not g.backward:
-            return fetch.data
+            return active
 
         back, delta = (_later(m, value, BlockMemory.latency, name) for name, value in
                        (("back", read.backward | read.drain), ("delta", Mux(read.drain, 0, read.delta))))
-        return [Mux(back, delta, fetch.data[k]) for k in range(g.transport)]
+        return [Mux(back, delta, active[k]) for k in range(g.transport)]
 
     def _rows(self, m, read, products, charge):
         """Row sums of the lanes, each in its turn, and the one that a drain asks for in place of the products' sum."""

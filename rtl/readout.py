@@ -85,6 +85,8 @@ class Readout(wiring.Component):
     geometry : Geometry
     engine_latency : int
         Clocks from `ahead` to `charge`.
+    norm_latency : int
+        From the clock before `ahead`, at the latest, to `norm_valid`.
 
     Members
     -------
@@ -108,8 +110,9 @@ class Readout(wiring.Component):
         One more conversion of an inference read; it was clipped; one of a verify read.
     """
 
-    def __init__(self, *, geometry: Geometry, engine_latency: int):
+    def __init__(self, *, geometry: Geometry, engine_latency: int, norm_latency: int):
         self.geometry = geometry
+        self.norm_latency = norm_latency
         self.engine_latency = engine_latency
         tag = tag_layout(geometry)
         super().__init__({
@@ -154,7 +157,7 @@ class Readout(wiring.Component):
             accumulator.charge.eq(self.charge),
         ]
 
-        # The charge waits for its sample, or the sample for its charge; a clock more looks up what belongs to both.
+        # Charge and sample wait for each other and for the norm; a clock more looks up what belongs to them.
         m.submodules.noise = noise = ReadNoise(geometry=g)
         connect(m, noise.hash, flipped(self.hash))
         m.d.comb += [
@@ -164,8 +167,9 @@ class Readout(wiring.Component):
         ]
         charged = self.engine_latency + accumulator.latency + 1
         complete = data.StructLayout({"tag": tag_shape, "charge": self.charge.shape()})
-        m.submodules.charges = charges = Delay(shape=complete, clocks=max(0, noise.latency - charged))
-        m.submodules.samples = samples = Delay(shape=noise.xi.shape(), clocks=max(0, charged - noise.latency))
+        together = max(charged, noise.latency, self.norm_latency + 1)
+        m.submodules.charges = charges = Delay(shape=complete, clocks=together - charged)
+        m.submodules.samples = samples = Delay(shape=noise.xi.shape(), clocks=together - noise.latency)
         m.d.comb += [
             charges.i_valid.eq(accumulator.o_valid),
             charges.i.tag.eq(accumulator.o_tag),

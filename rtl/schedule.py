@@ -82,9 +82,8 @@ class Loader(wiring.Component):
     Parameters
     ----------
     geometry : Geometry
-    settle : int
-        Clocks from the last load word of a vector to its last pass, and to the choice of the next vector: what the
-        norm needs beyond the time that the engine gives it anyway.
+    apart : int
+        Fewest clocks between the last words of two vectors whose norm is wanted.
 
     Members
     -------
@@ -112,9 +111,9 @@ class Loader(wiring.Component):
     o : Out(stream of pass_layout)
     """
 
-    def __init__(self, *, geometry: Geometry, settle: int):
+    def __init__(self, *, geometry: Geometry, apart: int):
         self.geometry = geometry
-        self.settle = settle
+        self.apart = apart
         g = geometry
         super().__init__({
             "ready": In(g.contexts),
@@ -162,11 +161,6 @@ class Loader(wiring.Component):
         one_row = Signal()
         m.d.comb += [one_row.eq(verify & ~request.drive.dense), last_fold.eq(one_row | (left <= g.lane_words))]
 
-        # A row that is still in the lanes from the verify read before is not loaded again.
-        resident, resident_row = Signal(), Signal.like(request.row, reset_less=True)
-        resident_ticks = Signal.like(request.drive.ticks, reset_less=True)
-        again = Signal(reset_less=True)
-
         tickets = Signal(range((1 << TICKET_BITS) + 1), init=1 << TICKET_BITS)
         returned, taken = self.finished, Signal()
         m.d.sync += tickets.eq(tickets + returned - taken)
@@ -192,13 +186,14 @@ class Loader(wiring.Component):
             self.note.output.time.eq(done_time),
         ]
 
-        next_pass = Signal(pass_layout(g))
+        next_pass, bank = Signal(pass_layout(g)), Signal(range(BANKS))
         announce = Signal()
         m.d.comb += [
             next_pass.ticket.eq(ticket),
             next_pass.address.eq(address),
             next_pass.constant.eq(record.column_base),
             next_pass.columns.eq(record.columns),
+            next_pass.bank.eq(bank),
             next_pass.flits.eq(flits),
             next_pass.first_fold.eq(first_fold),
             next_pass.last_fold.eq(last_fold),
@@ -206,17 +201,23 @@ class Loader(wiring.Component):
         ]
         # A bank is loaded while all the others, one of them in use, may still be read. `bank` is the next one.
         waiting, free = Signal(range(BANKS)), Signal()
-        bank = Signal(range(BANKS))
         m.submodules.passes = passes = Queue(shape=pass_layout(g), depth=BANKS)
         connect(m, passes.o, flipped(self.o))
         m.d.comb += [passes.i.valid.eq(announce), passes.i.payload.eq(next_pass), free.eq(waiting < BANKS - 1)]
         m.d.sync += waiting.eq(waiting + announce - (self.o.valid & self.o.ready))
 
         loading = Signal()
-        settle = Signal(range(self.settle + 1), reset_less=True)
+        since = Signal(range(self.apart))  # counts down from the last word that the norm took
+        last_word, normed = Signal(), Signal()
+        m.d.comb += [
+            last_word.eq(one_row | (group == g.lane_words - 1) | (group + 1 == left)),
+            normed.eq(last_fold & last_word & ~one_row),
+        ]
+        with m.If(since != 0):
+            m.d.sync += since.eq(since - 1)
         with m.FSM() as fsm:
             with m.State("Choose"):
-                m.d.sync += [first_fold.eq(1), word.eq(0), group.eq(0), again.eq(0)]
+                m.d.sync += [first_fold.eq(1), word.eq(0), group.eq(0)]
                 with m.If((tickets != 0) & ~self.stop):
                     with m.If(self.read.valid):
                         m.d.comb += [self.read.ready.eq(1), taken.eq(1)]
@@ -241,10 +242,7 @@ class Loader(wiring.Component):
                     flits.eq(divide_up(record.columns, g.transport) + 1),
                 ]
                 with m.If(one_row):
-                    m.d.sync += [
-                        left.eq(divide(request.row, g.transport)),
-                        again.eq(resident & (resident_row == request.row) & (resident_ticks == ticks)),
-                    ]
+                    m.d.sync += left.eq(divide(request.row, g.transport))
                 m.next = "Note"
 
             with m.State("Note"):
@@ -257,27 +255,23 @@ class Loader(wiring.Component):
                 with m.If(left >= g.lane_words):
                     m.d.sync += [left.eq(left - g.lane_words), address.eq(address + record.columns)]
                 with m.Else():
+                    m.d.sync += group.eq(left)
                     m.next = "Load"
-                    with m.If(again):
-                        m.next = "Settle"
 
             with m.State("Load"):
-                with m.If(free):
-                    m.d.comb += [loading.eq(1), next_pass.bank.eq(bank)]
-                    m.d.sync += [group.eq(group + 1), resident.eq(one_row), resident_row.eq(request.row),
-                                 resident_ticks.eq(ticks)]
-                    with m.If(group == g.lane_words - 1):
-                        m.d.sync += [group.eq(0), bank.eq(bank + 1), settle.eq(self.settle)]
+                with m.If(free & ~(normed & (since != 0))):
+                    m.d.comb += loading.eq(1)
+                    m.d.sync += group.eq(group + 1)
+                    with m.If(normed):
+                        m.d.sync += since.eq(self.apart - 1)
+                    with m.If(last_word):
+                        m.d.comb += announce.eq(1)
+                        m.d.sync += [group.eq(0), bank.eq(bank + 1)]
                         with m.If(last_fold):
                             m.d.comb += self.release.eq(~verify)
-                            with m.If(one_row | (self.settle == 0)):
-                                m.d.comb += announce.eq(1)
-                                m.d.sync += ticket.eq(ticket + 1)
-                                m.next = "Choose"
-                            with m.Else():
-                                m.next = "Settle"
+                            m.d.sync += ticket.eq(ticket + 1)
+                            m.next = "Choose"
                         with m.Else():
-                            m.d.comb += announce.eq(1)
                             m.d.sync += [
                                 first_fold.eq(0),
                                 word.eq(word + g.lane_words),
@@ -285,18 +279,9 @@ class Loader(wiring.Component):
                                 address.eq(address + record.columns),
                             ]
 
-            with m.State("Settle"):
-                m.d.comb += next_pass.bank.eq(bank - 1)
-                with m.If(~again):
-                    m.d.sync += settle.eq(settle - 1)
-                with m.If(free & (again | (settle == 1))):
-                    m.d.comb += announce.eq(1)
-                    m.d.sync += ticket.eq(ticket + 1)
-                    m.next = "Choose"
-
             m.d.comb += self.idle.eq(fsm.ongoing("Choose") & (tickets == 1 << TICKET_BITS))
 
-        self._load(m, loading, ticket, verify, request, record, word, group, bank, left, first_fold, last_fold)
+        self._load(m, loading, ticket, verify, request, record, word, group, bank, left, first_fold, normed)
         return m
 
     def _oldest(self, m):
@@ -343,8 +328,8 @@ class Loader(wiring.Component):
         ]
         return done
 
-    def _load(self, m, loading, ticket, verify, request, record, word, group, bank, left, first_fold, last_fold):
-        """Follow the buffer's word, a clock after its address: zero past the last row, or what a read drives."""
+    def _load(self, m, loading, ticket, verify, request, record, word, group, bank, left, first_fold, normed):
+        """Follow the buffer's word, a clock after its address, or send what a read drives."""
         g, drive = self.geometry, request.drive
         m.d.comb += self.address.eq(word + group)
         row_word = divide(request.row, g.transport)
@@ -353,26 +338,29 @@ class Loader(wiring.Component):
         read, now_group, now_bank = Signal(), Signal.like(group, reset_less=True), Signal.like(bank, reset_less=True)
         zero, hot = Signal(reset_less=True), Signal(g.transport, reset_less=True)
         dense, driven, negative = Signal(), Signal(g.transport), Signal(g.transport)
-        normed, first, last = (Signal(name=f"is_{name}", reset_less=True) for name in ("normed", "first", "last"))
+        counted, first, last, begins = (Signal(name=f"is_{name}", reset_less=True)
+                                        for name in ("normed", "first", "last", "beginning"))
         at = Signal(TICKET_BITS, reset_less=True)
         m.d.sync += [
             read.eq(loading),
             now_group.eq(group),
             now_bank.eq(bank),
             zero.eq((verify & ~drive.dense) | (group >= left)),
-            [hot[k].eq(verify & ~drive.dense & (group == left) & (element == k)) for k in range(g.transport)],
+            [hot[k].eq(verify & ~drive.dense & (element == k)) for k in range(g.transport)],
+            begins.eq((group == 0) | (verify & ~drive.dense)),
             dense.eq(verify & drive.dense),
-            normed.eq(loading & ~(verify & ~drive.dense)),
+            counted.eq(loading & ~(verify & ~drive.dense)),
             first.eq(first_fold & (group == 0)),
-            last.eq(last_fold & (group == g.lane_words - 1)),
+            last.eq(normed),
             at.eq(ticket),
         ]
 
         m.d.sync += [
             self.load.valid.eq(read),
+            self.load.first.eq(begins),
             self.load.group.eq(now_group),
             self.load.bank.eq(now_bank),
-            self.normed.eq(normed),
+            self.normed.eq(counted),
             self.first.eq(first),
             self.last.eq(last),
             self.ticket.eq(at),

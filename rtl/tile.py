@@ -49,7 +49,7 @@ class Tile(wiring.Component):
     idle : Out(1)
         Nothing is under way between input buffer and packer.
     read : In(ReadSignature)
-        Verify reads. A request may follow before the codes of the one before; the same row again is not loaded again.
+        Verify reads. A request may follow before the codes of the one before.
     hash : HashSignature, out
         Of the read noise; its key is `settings.seed`.
     net_write, noise_write : In
@@ -81,12 +81,11 @@ class Tile(wiring.Component):
         m.submodules.buffer = buffer = InputBuffer(geometry=g)
         m.submodules.engine = engine = Engine(geometry=g, tag=tag_layout(g))
         m.submodules.norm = norm = Norm(geometry=g)
-        # The norm is there when the first complete charge is; two norms never meet.
-        settle = max(0, norm.latency - engine.latency, norm.interval - g.lane_words)
-        m.submodules.loader = loader = Loader(geometry=g, settle=settle)
+        m.submodules.loader = loader = Loader(geometry=g, apart=norm.interval)
         m.submodules.packer = packer = Packer(geometry=g)
         m.submodules.issuer = issuer = Issuer(geometry=g, room_bits=len(packer.room))
-        m.submodules.readout = readout = Readout(geometry=g, engine_latency=engine.latency)
+        m.submodules.readout = readout = Readout(geometry=g, engine_latency=engine.latency,
+                                                        norm_latency=norm.latency)
 
         connect(m, flipped(self.i), buffer.i)
         connect(m, flipped(self.lookup), loader.lookup)

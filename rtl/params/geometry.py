@@ -228,8 +228,8 @@ PRESETS = _presets(
              routes=16, result_words=32, result_vectors=4),
     Geometry(name="small", engines=2, contexts=4, rows=32, columns=16, lanes=16, net_words=128, cells=2048,
              column_words=64, digital_words=256, instructions=32, programs=4, routes=32),
-    Geometry(name="pumped", engines=1, contexts=4, rows=48, columns=16, lanes=24, pump=3, net_words=256, cells=2048,
-             column_words=64, digital_words=256, instructions=32, programs=4, routes=32),
+    Geometry(name="pumped", engines=1, contexts=4, rows=48, columns=16, lanes=24, pump=3, soft_groups=1, net_words=256,
+             cells=2048, column_words=64, digital_words=256, instructions=32, programs=4, routes=32),
     Geometry(name="faulty", contexts=16, wear_bits=16, mismatch=True, net_words=2048, cells=1 << 16,
              column_words=1024),
     Geometry(name="board-small", engines=1, contexts=4, rows=32, columns=16, lanes=8, transport=2,
@@ -237,13 +237,15 @@ PRESETS = _presets(
              net_words=256, cells=2048, column_words=64, digital_words=256, instructions=32, programs=4, routes=16,
              result_words=32, result_vectors=4, mesh_columns=3),
     Geometry(name="demo", state_bits=9),
-    Geometry(name="demo-fast", rows=168, lanes=168, pump=3, cells=51200, state_bits=9),
+    Geometry(name="demo-fast", contexts=5, rows=216, lanes=216, pump=3, soft_groups=2, cells=51200, digital_words=512,
+             state_bits=9),
     Geometry(name="tile512", engines=1, rows=512, columns=512, lanes=128, net_words=4096, cells=1 << 18,
              column_words=1024, mesh_columns=3),
     Geometry(name="tile1024", engines=1, contexts=4, rows=1024, columns=1024, lanes=256, net_words=4096, cells=1 << 20,
              column_words=1024, mesh_columns=3),
 )
 """Named geometries. `demo` holds 784-128-10 and fits the ULX3S-85F; its states have 9 bits because 16 would not.
+`demo-fast` does the same with three times as fast a clock for its 144 multipliers; `pumped` is a small one of its kind.
 `faulty` holds what `demo` does and spares; its devices wear and its converters differ where a technology says so.
 `tile512` and `tile1024` have tiles as large as published chips, for the model: no board of ours holds their states.
 """

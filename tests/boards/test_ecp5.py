@@ -48,6 +48,21 @@ def test_primitive_has_the_dividers():
         assert f"parameter {parameter}" in text
 
 
+@pytest.mark.parametrize("pump", [2, 3, 4])
+def test_the_second_output_is_a_whole_number_of_times_as_fast(pump):
+    for output_mhz in (40, 50, 62.5):
+        found = PllDividers.solve(input_hz=25e6, output_hz=output_mhz * 1e6, pump=pump)
+        assert VCO_HZ[0] <= found.vco_hz <= VCO_HZ[1]
+        assert found.fast_post * pump == found.post
+        whole, eighths = found.half_fast
+        assert whole + eighths / 8 == found.fast_post / 2
+    text = rtlil.convert(Pll(input_hz=25e6, output_hz=50e6, pump=3), name="top")
+    for parameter in (r"\CLKOP_DIV 12", r"\CLKOS_DIV 4", r"\CLKOP_CPHASE 11", r"\CLKOS_CPHASE 5", r"\CLKOS_FPHASE 0"):
+        assert f"parameter {parameter}\n" in text
+    with pytest.raises(ValueError, match=r"pump \* output_hz must be"):
+        PllDividers.solve(input_hz=25e6, output_hz=150e6, pump=3)
+
+
 def cells(part):
     """Count the family's cells in what a part becomes."""
     text = rtlil.convert(part, name="top", ports=port_names(part), platform=Ecp5Cells())

@@ -48,6 +48,22 @@ def test_weights_lie_beside_their_multipliers_and_groups_follow_each_other(demo)
         assert max(steps) <= 2.3  # a block further, or a row and a block
 
 
+def test_groups_of_logic_have_only_memories_beside_those_of_hardware():
+    """Seventeen of 33 groups, whose weights are one block RAM each."""
+    geometry = preset("demo").replace(rows=396, lanes=396, pump=3, soft_groups=17, net_words=512)
+    assert sum(geometry.soft(group) for group in range(geometry.groups)) == 17
+    sites = floorplan(geometry, ECP5_85F, chip="chip")
+    assert len(set(sites.values())) == len(sites) == 2 * (16 * 4 + 33 + 2 * 25)
+    for group in range(geometry.groups):
+        cells = {name: _place(site) for name, site in sites.items()
+                 if name.startswith(f"chip.core0.tile.engine.group_{group}.")}
+        assert len(cells) == (1 if geometry.soft(group) else 5)
+        before = [_place(site) for name, site in sites.items()
+                  if name.startswith(f"chip.core0.tile.engine.group_{max(0, group - 1)}.")]
+        steps = [abs(x - u) / 9 + abs(y - v) / 24 for x, y, _ in cells.values() for u, v, _ in before]
+        assert max(steps) <= 3.3
+
+
 @pytest.mark.parametrize(("changes", "named"), [
     ({"lanes": 8, "transport": 2}, "groups of 2 multipliers"),
     ({"lanes": 112}, "28 groups"),

@@ -66,7 +66,7 @@ def writes(geometry: Geometry, nets: np.ndarray, base: int, rng) -> list[dict]:
 
 def loads(geometry: Geometry, x: np.ndarray, bank: int = 0) -> list[dict]:
     words = np.reshape(x, (-1, geometry.transport)).tolist()
-    return [{"load": {"bank": bank, "group": k, "word": word}} for k, word in enumerate(words)]
+    return [{"load": {"bank": bank, "group": k, "first": k == 0, "word": word}} for k, word in enumerate(words)]
 
 
 def overlay(first: list[dict], second: list[dict]) -> list[dict]:
