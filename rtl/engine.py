@@ -196,13 +196,16 @@ class Group(wiring.Component):
         mask = Signal(g.transport, reset_less=True)
         address, net = (Signal.like(value, name=name, reset_less=True)
                         for name, value in (("w_address", weights.w_address), ("w_net", weights.w_part)))
+        turn = Signal(range(g.pump), reset_less=True)
         m.d.sync += [mask.eq(0), address.eq(write.address), net.eq(write.net)]
-        for turn in range(g.pump):
+        for own in range(g.pump):
             for k in range(g.transport):
-                with m.If(write.lane == self._lane(turn, k)):
-                    m.d.sync += mask[k].eq(write.valid)
-                    if turn:
-                        m.d.sync += address.eq(write.address + turn)
+                with m.If(write.lane == self._lane(own, k)):
+                    m.d.sync += [mask[k].eq(write.valid), turn.eq(own)]
+        if g.pump > 1:
+            mask, base, net = (_later(m, value, 1, name) for name, value in
+                               (("mask", mask), ("base", address + turn), ("net", net)))
+            address = base
         m.d.comb += [weights.w_mask.eq(mask), weights.w_address.eq(address), weights.w_part.eq(net)]
 
     def _activations(self, m, read, load):
@@ -263,7 +266,7 @@ class Engine(wiring.Component):
     """Column dot products of up to `lanes` rows, one a clock, with no back-pressure.
 
     A load must be sent a clock before the first issue that uses it, and after the last issue that uses what the bank
-    held before. A write is stored `groups` + 3 clocks later at the latest.
+    held before. A write is stored `groups` + 4 clocks later at the latest.
 
     Parameters
     ----------

@@ -238,7 +238,7 @@ PRESETS = _presets(
              result_words=32, result_vectors=4, mesh_columns=3),
     Geometry(name="demo", state_bits=9),
     Geometry(name="demo-fast", contexts=5, rows=216, lanes=216, pump=3, soft_groups=2, cells=51200, digital_words=512,
-             state_bits=9),
+             instructions=32, state_bits=9),
     Geometry(name="tile512", engines=1, rows=512, columns=512, lanes=128, net_words=4096, cells=1 << 18,
              column_words=1024, mesh_columns=3),
     Geometry(name="tile1024", engines=1, contexts=4, rows=1024, columns=1024, lanes=256, net_words=4096, cells=1 << 20,
