@@ -74,7 +74,8 @@ class Geometry:
             value = getattr(self, field.name)
             least = 0 if field.name in ("wear_bits", "soft_groups") else 1
             if field.type in (int, "int") and (isinstance(value, bool) or not isinstance(value, int) or value < least):
-                raise ValueError(f"{field.name} must be a positive integer, not {value!r}")
+                kind = "positive integer" if least else "whole number"
+                raise ValueError(f"{field.name} must be a {kind}, not {value!r}")
         self._in_range("state_bits", 9, 16)
         self._in_range("wear_bits", 0, 16)
         self._in_range("adc_bits", 4, 12)
