@@ -75,7 +75,7 @@ class Crossbar:
         constant = column_noise(self.technology, self.geometry, self._g16)
         self.nets: Ints = nets
         self.core.tiles.set_nets(0, nets)
-        self.core.tiles.constants["noise"][:self.columns] = noise if constant is None else constant
+        self.core.tiles.set_constants("noise", 0, noise if constant is None else constant)
         return self
 
     def _load(self, content: dict[Table, Ints]) -> None:
@@ -131,7 +131,7 @@ class Crossbar:
     def codes(self, activations: Ints, gain: int, *, first_event: int = 0) -> Ints:
         """Return the codes (N, columns) of activations (N, rows), with the ADC's gain in 2**-24 codes a charge unit."""
         self.core.records[0] |= {"adc_gain": gain, "adc_offset": 0}
-        self.core.tiles.constants["scale"][:self.columns] = 1 << AFFINE_SHIFT
+        self.core.tiles.set_constants("scale", 0, np.full(self.columns, 1 << AFFINE_SHIFT))
         self.core.tiles.inputs[0] = _INPUT_VALID
         events = np.arange(first_event, first_event + len(activations))
         padded = np.pad(activations, ((0, 0), (0, -self.rows % self.geometry.transport)))

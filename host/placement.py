@@ -4,6 +4,7 @@ Nothing here computes; `host/compiler.py` makes placements and sessions write th
 """
 
 import dataclasses
+import functools
 import io
 import json
 import zipfile
@@ -224,18 +225,27 @@ class Placement:
 
         Where cells hold bits, position p of the plan is plane p: bit p of the magnitude, with the activation's sign.
         """
-        layer, width = self.layers[0], self.geometry.transport
-        words = {route.route: route for route in self.inputs if route.layer == 0}
-        arranged = np.zeros((len(activations), sum(count for _, count, _ in self.plan) * width), activations.dtype)
-        at = 0
-        for route, count, position in self.plan:
-            first = words[route].row_tile * layer.row_size
-            part = activations[:, first:min(first + layer.row_size, layer.inputs)]
+        arranged = np.zeros((len(activations), sum([words for _, words, _ in self.plan]) * self.geometry.transport),
+                            activations.dtype)
+        for inputs, place, position in self._pieces:
+            part = activations[:, inputs]
             if self.bit:
                 part = np.sign(part) * (np.abs(part) >> position & 1)
-            arranged[:, at:at + part.shape[1]] = part
-            at += count * width
+            arranged[:, place] = part
         return arranged
+
+    @functools.cached_property
+    def _pieces(self) -> list[tuple[slice, slice, int]]:
+        """Inputs of each message of the plan, where they lie in a vector, and its position."""
+        layer = self.layers[0]
+        tiles = {route.route: route.row_tile for route in self.inputs if route.layer == 0}
+        pieces, at = [], 0
+        for route, words, position in self.plan:
+            first = tiles[route] * layer.row_size
+            last = min(first + layer.row_size, layer.inputs)
+            pieces.append((slice(first, last), slice(at, at + last - first), position))
+            at += words * self.geometry.transport
+        return pieces
 
     def logits(self, elements: Any) -> NDArray[np.float64]:
         """Return the real logits (N, outputs) of results (N, elements)."""

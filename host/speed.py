@@ -130,7 +130,7 @@ def _tile(seed: int) -> Callable[[int], Any]:
     tiles.write(EngineRegion.INPUTS, 0, 1 << 6)
     tiles.set_nets(0, rng.integers(-60, 61, (geometry.rows, geometry.columns)))
     for name, value in (("scale", _SCALE), ("bias", _BIAS), ("noise", _NOISE)):
-        tiles.constants[name][:] = value
+        tiles.set_constants(name, 0, np.full(geometry.columns, value))
     x = rng.integers(-127, 128, (max(BATCHES), geometry.rows)).astype(np.int8)
     event = itertools.count()
 

@@ -88,16 +88,23 @@ class Chip:
     def infer(self, events: Ints, times: Ints, activations: NDArray[Any]) -> tuple[NDArray[Any], Ints]:
         """Return (elements (N, M), times (N,)) of N vectors at once, as sending and receiving each of them would."""
         self.landed = {}
-        pending = deque((0, message) for message in self.port.send(events, times, activations))
-        while pending:
-            source, message = pending.popleft()
-            for unit in self.mesh.deliver(source, message.route, self._flits(message)):
-                if unit == self.geometry.digital_unit:
-                    self.landed[message.route] = message.elements
-                pending.extend((unit, answer) for answer in self.units[unit].accept(message))
+        transport, digital = self.geometry.transport, self.geometry.digital_unit
+        wave = [(0, message) for message in self.port.send(events, times, activations)]
+        while wave:
+            arrived: dict[int, list[Message]] = {}
+            for source, message in wave:
+                vectors, elements = message.elements.shape
+                for unit in self.mesh.deliver(source, message.route, vectors * (1 + elements // transport)):
+                    if unit in arrived:
+                        arrived[unit].append(message)
+                    else:
+                        arrived[unit] = [message]
+            wave = []
+            for unit, messages in arrived.items():
+                if unit == digital:
+                    for message in messages:
+                        self.landed[message.route] = message.elements
+                for answer in self.units[unit].accept(*messages):
+                    wave.append((unit, answer))
         result = self.port.receive()
         return result.elements, result.times
-
-    def _flits(self, message: Message) -> int:
-        vectors, elements = message.elements.shape
-        return vectors * (1 + elements // self.geometry.transport)

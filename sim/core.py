@@ -34,9 +34,9 @@ class Core:
         self.records = self.tiles.records
         self.programming = Programming(geometry, settings=self.settings, records=self.records, tiles=self.tiles)
 
-    def accept(self, message: Message) -> list[Message]:
-        """Return the partial sums of a batch of vectors."""
-        return self.tiles.accept(message)
+    def accept(self, *messages: Message) -> list[Message]:
+        """Return the partial sums of batches of vectors."""
+        return self.tiles.accept(*messages)
 
     def read(self, region: int, offset: int) -> int:
         """Return one register."""

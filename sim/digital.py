@@ -40,8 +40,8 @@ class _Plan:
     walks: tuple[Walk, ...]
     reads_before: frozenset[int]
     writes: frozenset[int]
-    layouts: dict[tuple[tuple[int, int], ...], "_Layout"] = dataclasses.field(default_factory=dict)
-    """By (route, words) of the messages of a run."""
+    layouts: dict[tuple[int, ...], "_Layout"] = dataclasses.field(default_factory=dict)
+    """By the routes of the messages of a run, and their words."""
 
     @functools.cached_property
     def steps(self) -> int:
@@ -63,7 +63,7 @@ class _Layout:
 
     size: int
     touched: slice | Ints
-    landings: dict[int, slice]
+    landings: list[slice]
     reads: tuple[Reads, ...]
 
 
@@ -94,6 +94,7 @@ class DigitalUnit:
         self._extents: dict[int, int] = {}
         self._plans: dict[tuple[int, int], _Plan] = {}
         self._carries: dict[int, bool] = {}
+        self._senders: dict[tuple[int, int], list[int]] = {}
 
     def write(self, region: int, offset: int, value: int) -> None:
         """Write a word as the bus does; what is not there is ignored.
@@ -124,6 +125,7 @@ class DigitalUnit:
             self.tables[divmod(offset, 256)] = _signed(value)
         self._plans.clear()
         self._carries.clear()
+        self._senders.clear()
 
     def read(self, region: int, offset: int) -> int:
         """Read a word as the bus does, unsigned; what is not there or cannot be read is 0."""
@@ -222,39 +224,47 @@ class DigitalUnit:
             self._plans[program, slot] = _Plan(tuple(walks), frozenset(before), frozenset(written))
         return self._plans[program, slot]
 
-    def accept(self, message: Message) -> list[Message]:
-        """Take a batch of messages; return what the programs that can run with it send, in the order they send it.
+    def accept(self, *messages: Message) -> list[Message]:
+        """Take batches of messages; return what the programs that can run with them send, in the order they send it.
 
         Raises
         ------
         ValueError
             If no program takes the route, or the program is not a legal one.
         """
+        return [sent for message in messages for sent in self._accept(message)]
+
+    def _accept(self, message: Message) -> list[Message]:
         route = message.route
         if not (0 <= route < len(self._routes) and self._routes[route][1] & 16):
             raise ValueError(f"no program of the digital unit takes route {route}")
-        program = self._program_of(route)
+        whole = self._gather(message)
+        if whole is None:
+            return []
+        program, words = self._program_of(route), whole.elements.shape[1] // self.geometry.transport
+        senders = self._senders.get((route, words)) or self._new_sender(program, route, words)
+        self._waiting.setdefault(route, deque()).append(whole)
+        sent: list[Message] = []
+        while self._messages_of(ready := [r for r in senders if self._waiting.get(r)]) == self._programs[program][1]:
+            sent += self._run_batch(program, ready)
+        return sent
+
+    def _new_sender(self, program: int, route: int, words: int) -> list[int]:
+        """Return the routes that have sent to a program so far, with this one, which sends `words`."""
         if program >= len(self._programs):
             raise ValueError(f"route {route} names program {program} of {len(self._programs)}")
         wanted = self._programs[program][1]
         if wanted == 0:
             raise ValueError(f"program {program} takes no messages: it never runs")
-        whole = self._gather(message)
-        if whole is None:
-            return []
-        words = whole.elements.shape[1] // self.geometry.transport
         self._zone(route, 1, words)
-        if self._extents.get(route) != words:
-            self._extents[route] = words
-            self._carries.clear()
-        self._waiting.setdefault(route, deque()).append(whole)
+        self._extents[route] = words
+        self._carries.clear()
         senders = [r for r in sorted(self._extents) if self._program_of(r) == program]
         if self._messages_of(senders) > wanted:
             raise ValueError(f"messages come on routes {senders}, but a run of program {program} takes {wanted}")
-        sent: list[Message] = []
-        while self._messages_of(routes := self._ready_routes(program)) == wanted:
-            sent += self._run_batch(program, routes)
-        return sent
+        self._senders = {(r, self._extents[r]): senders for r in senders} | {
+            key: others for key, others in self._senders.items() if self._program_of(key[0]) != program}
+        return senders
 
     def _gather(self, message: Message) -> Message | None:
         """Return a route's share of the runs for which all its messages have come, one behind the other."""
@@ -280,14 +290,11 @@ class DigitalUnit:
                                    elements=whole.elements.reshape(runs, -1), position=0)
 
     def _messages_of(self, routes: list[int]) -> int:
-        return sum(self._routes[route][2] + 1 for route in routes)
-
-    def _ready_routes(self, program: int) -> list[int]:
-        return [r for r, queue in sorted(self._waiting.items()) if queue and self._program_of(r) == program]
+        return sum([self._routes[route][2] + 1 for route in routes])
 
     def _run_batch(self, program: int, routes: list[int]) -> list[Message]:
         """Run a program on as many vectors as all of its routes have."""
-        count = min(len(self._waiting[r][0].events) for r in routes)
+        count = min([len(self._waiting[r][0].events) for r in routes])
         inputs = {}
         for route in routes:
             whole = self._waiting[route].popleft()
@@ -295,7 +302,7 @@ class DigitalUnit:
                 self._waiting[route].appendleft(_part(whole, slice(count, None)))
                 whole = _part(whole, slice(0, count))
             inputs[route] = whole
-        arrived = functools.reduce(np.maximum, (m.times for m in inputs.values()))
+        arrived = functools.reduce(np.maximum, [m.times for m in inputs.values()])
         times = served(arrived, self._free[program], self._programs[program][3])
         self._free[program] = int(times[-1])
         first = self._runs[program] % 2
@@ -309,20 +316,20 @@ class DigitalUnit:
         self.messages += count
         self.operations += count * plan.steps
         events = inputs[routes[0]].events
-        return in_turn(
+        return in_turn([
             Message(route=plan.walks[k].code.route, events=events, times=times, elements=results[k].reshape(count, -1),
                     position=plan.walks[k].code.position,
                     kind=(FlitKind.ACTIVATION if plan.walks[k].code.destination == Destination.ACTIVATION
                           else FlitKind.PARTIAL))
             for k in plan.emitting
-        )
+        ])
 
     def _as_words(self, elements: Narrow) -> Narrow:
         return elements.reshape(len(elements), -1, self.geometry.transport)
 
     def _groups(self, count: int, plan: _Plan, sequential: bool) -> list[slice]:
         """Return the vectors of one slot each that are computed at once; the last group holds the last vector."""
-        if sequential:
+        if sequential or count == 1:
             return [slice(k, k + 1) for k in range(count)]
         size = 2 * max(1, _CHUNK_ELEMENTS // (plan.most_steps * self.geometry.transport))
         return [slice(k, min(k + size, count), 2) for first in (count % 2, (count + 1) % 2)
@@ -332,12 +339,12 @@ class DigitalUnit:
              results: dict[int, Narrow]) -> None:
         """Run the program on vectors of one slot, and leave the memory as the last of them does."""
         plan = self._plan(program, slot)
-        layout = self._layout(plan, slot, {route: words.shape[1] for route, words in data.items()})
+        layout = self._layout(plan, slot, data)
         vectors = len(range(group.start, group.stop, group.step or 1))
         local = np.empty((vectors, layout.size, self.geometry.transport), np.int32)
         local[:] = self.memory[layout.touched]
-        for route, words in data.items():
-            local[:, layout.landings[route]] = words[group]
+        for landing, words in zip(layout.landings, data.values(), strict=True):
+            local[:, landing] = words[group]
         for k, reads in enumerate(layout.reads):
             value = compute(reads, local, self.tables)
             if reads.d is not None:
@@ -346,17 +353,17 @@ class DigitalUnit:
                 results[k][group] = value
         self.memory[layout.touched] = local[-1]
 
-    def _layout(self, plan: _Plan, slot: int, extents: dict[int, int]) -> _Layout:
-        key = tuple(extents.items())
+    def _layout(self, plan: _Plan, slot: int, data: dict[int, Narrow]) -> _Layout:
+        key = (*data, *[words.shape[1] for words in data.values()])
         if key not in plan.layouts:
-            zones = {route: self._zone(route, slot, words) for route, words in extents.items()}
+            zones = [self._zone(route, slot, words.shape[1]) for route, words in data.items()]
             touched = np.unique(np.concatenate(
-                [*(np.array(zone) for zone in zones.values()),
+                [*(np.array(zone) for zone in zones),
                  *(x.ravel() for step in plan.walks for x in (step.a, step.b) if x is not None),
                  *(step.d for step in plan.walks if step.code.destination == Destination.MEMORY)]))
             place = np.zeros(self.geometry.digital_words, np.int64)
             place[touched] = np.arange(len(touched))
-            landings = {route: slice(place[zone[0]], place[zone[-1]] + 1) for route, zone in zones.items()}
+            landings = [slice(place[zone[0]], place[zone[-1]] + 1) for zone in zones]
             plan.layouts[key] = _Layout(len(touched), run_of(touched), landings,
                                         tuple(Reads.of(step, place) for step in plan.walks))
         return plan.layouts[key]

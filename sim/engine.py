@@ -24,6 +24,7 @@ class Weights:
 
     def __init__(self, nets: Any):
         self.nets: Ints = np.asarray(nets, np.int64)
+        self.rows, self.columns = self.nets.shape
 
     @functools.cached_property
     def blocks(self) -> list[slice]:
@@ -31,17 +32,21 @@ class Weights:
         return _blocks(np.abs(self.nets) * _LARGEST_ACTIVATION)
 
     @functools.cached_property
-    def _floats(self) -> list[Floats]:
-        return [self.nets[block].astype(np.float32) for block in self.blocks]
+    def _parts(self) -> list[tuple[slice, Floats]]:
+        return [(block, self.nets[block].astype(np.float32)) for block in self.blocks]
+
+    def padded(self, columns: int) -> "Weights":
+        """Return weights of so many columns: those that are added are zero."""
+        more = columns - self.columns
+        return Weights(np.pad(self.nets, ((0, 0), (0, more)))) if more else self
 
     def charges(self, activations: NDArray[Any]) -> Narrow:
         """Return activations (N, rows) @ nets, with |activations| <= 128; they fit 32 bits (docs/numbers.md)."""
         exact = activations.astype(np.float32, copy=False)
-        parts = ((exact[:, block] @ floats).astype(np.int32)
-                 for block, floats in zip(self.blocks, self._floats, strict=True))
-        charge = next(parts)
-        for part in parts:
-            charge += part
+        (block, floats), *others = self._parts
+        charge: Narrow = (exact[:, block] @ floats).astype(np.int32)
+        for block, floats in others:
+            charge += (exact[:, block] @ floats).astype(np.int32)
         return charge
 
 

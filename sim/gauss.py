@@ -13,6 +13,9 @@ from sim.hash import BLOCK, Schedule, Words, key_block, key_schedule, mix, prepa
 Samples = NDArray[Any]
 """Gaussian samples, int32, 14 fraction bits, below 2**17 in magnitude."""
 
+Reader = tuple[tuple[int, int], int]
+"""Key of the hash and columns of a tile."""
+
 AHEAD = 32
 """Events whose samples are made at once for vectors that come one by one; a power of two."""
 
@@ -46,23 +49,32 @@ def gaussian_hash(key0: Any, key1: Any, counter: Any, event: Any) -> Samples:
     return xi
 
 
-def read_samples(key0: int, key1: int, position: int, columns: int, events: Ints) -> Samples:
+def read_samples(tiles: tuple[Reader, ...], position: int, events: Ints) -> Samples:
     """Return the samples (len(events), columns) of inference reads: `gaussian_hash` of position, columns and events.
 
-    Vectors that come one by one have events one after the other: the samples of a few are made at once and kept, unless
-    a vector sends so many messages that they would not be there when the next one comes.
+    Columns of one tile stand after those of another, each counted from 0. Vectors that come one by one have events one
+    after the other: the samples of a few are made at once and kept, unless a vector sends so many messages that they
+    would not be there when the next one comes. What is kept cannot be written to.
     """
     if len(events) < AHEAD and position == 0:
-        first = int(events[0]) & -AHEAD
-        ahead = events - first
-        if ahead.view(np.uint64).max() < AHEAD:  # none before the first, either
-            return _few_samples(key0, key1, position, columns, first)[ahead]
-    return _read_samples(key0, key1, position, columns, events)
+        numbers = events.tolist()
+        first = numbers[0] & -AHEAD
+        if first <= min(numbers) and max(numbers) < first + AHEAD:
+            ahead, k = _few_samples(tiles, position, first), numbers[0] - first
+            return ahead[k:k + 1] if len(numbers) == 1 else ahead.take(events - first, axis=0)
+    return _samples_of(tiles, position, events)
 
 
 @functools.lru_cache(maxsize=256)
-def _few_samples(key0: int, key1: int, position: int, columns: int, first: int) -> Samples:
-    return _read_samples(key0, key1, position, columns, np.arange(first, first + AHEAD))
+def _few_samples(tiles: tuple[Reader, ...], position: int, first: int) -> Samples:
+    samples = _samples_of(tiles, position, np.arange(first, first + AHEAD))
+    samples.flags.writeable = False
+    return samples
+
+
+def _samples_of(tiles: tuple[Reader, ...], position: int, events: Ints) -> Samples:
+    several = [_read_samples(*key, position, columns, events) for key, columns in tiles]
+    return several[0] if len(several) == 1 else np.concatenate(several, axis=1)
 
 
 def _read_samples(key0: int, key1: int, position: int, columns: int, events: Ints) -> Samples:

@@ -1,13 +1,14 @@
 """What one instruction of the digital unit computes, exactly, over a batch of memories."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rtl.params import ACTIVATION_MAX, ELEMENT_BITS, Destination, Instruction, Mode, Operation, Post, Reduce
-from sim.fixed import Ints, Narrow, round_shift, saturate
+from sim.fixed import Ints, Narrow, operand, saturate
 
 _ELEMENT_MAX = (1 << (ELEMENT_BITS - 1)) - 1
 _ADDRESSES = 1 << 12
@@ -78,35 +79,47 @@ def walk(code: Instruction, offset: int, depth: int) -> Walk:
     return Walk(code, a, b, results.ravel())
 
 
-@dataclasses.dataclass(frozen=True)
-class Reads:
-    """What an instruction computes from: words of a memory as they lie there, `a` and `b` one entry an inner step.
+Operand = slice | NDArray[Any]
+"""Words of a memory, or an immediate: an array without an axis."""
 
-    An entry is the words (results,) that one inner step reads, a slice where they follow each other; None is the
-    immediate. `d` are the words written, None if the results go to the mesh.
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Reads:
+    """What an instruction computes from: words of a memory as they lie there, and constants of the accumulator's type.
+
+    `steps` has the operands of each inner step: the words (results,) that it reads, a slice where they follow each
+    other, or the immediate. `d` are the words written, None if the results go to the mesh.
     """
 
-    code: Instruction
     results: int
-    inner: int
-    wide: type[np.integer[Any]]
+    steps: list[tuple[Operand, Operand]]
+    combine: Callable[[Any, Any], Any] | None
+    """What is done with both operands; None takes the first."""
+    reduce: Callable[..., Any]
+    kind: type[np.integer[Any]]
     """What holds the accumulator and its rounding."""
-    limits: tuple[int, int]
+    half: Any
+    shift: Any
+    limits: tuple[Any, Any]
     """Of the result before a table, or of the result."""
-    a: list[slice | Ints] | None
-    b: list[slice | Ints] | None
+    table: int | None
+    activation: bool
     d: slice | Ints | None
 
     @classmethod
     def of(cls, step: Walk, place: Ints) -> "Reads":
         """Return the reads of a walk whose addresses lie at `place` of them in the memory."""
-        a, b = (None if addresses is None else [run_of(column) for column in place[addresses].T]
-                for addresses in (step.a, step.b))
         code = step.code
-        d = run_of(place[step.d]) if code.destination == Destination.MEMORY else None
         inner = code.n0 if code.reduce != Reduce.NONE else 1
-        wide = np.int32 if _largest(code, inner) < 1 << 31 else np.int64
-        return cls(code, len(step.d), inner, wide, _limits(code), a, b, d)
+        kind = np.int32 if _largest(code, inner) < 1 << 31 else np.int64
+        immediate = operand(code.immediate, kind)
+        a, b = ([immediate] * inner if addresses is None else [run_of(column) for column in place[addresses].T]
+                for addresses in (step.a, step.b))
+        half, shift, low, high = (operand(n, kind) for n in (1 << code.shift >> 1, code.shift, *_limits(code)))
+        return cls(results=len(step.d), steps=list(zip(a, b, strict=True)), combine=_COMBINE[code.operation],
+                   reduce=np.maximum if code.reduce == Reduce.MAX else np.add, kind=kind, half=half, shift=shift,
+                   limits=(low, high), table=_TABLES.get(code.post), activation=bool(code.activation),
+                   d=run_of(place[step.d]) if code.destination == Destination.MEMORY else None)
 
 
 def run_of(words: Ints) -> slice | Ints:
@@ -117,27 +130,30 @@ def run_of(words: Ints) -> slice | Ints:
 
 def compute(reads: Reads, memory: Narrow, tables: Narrow) -> Narrow:
     """Return the results (N, results, W) of an instruction on memories (N, words, W) and tables (2, 256)."""
-    code = reads.code
-    total = np.empty((len(memory), reads.results, memory.shape[2]), reads.wide)
-    total[:] = _term(reads, memory, 0)
-    for k in range(1, reads.inner):
-        if code.reduce == Reduce.SUM:
-            total += _term(reads, memory, k)
-        else:
-            np.maximum(total, _term(reads, memory, k), out=total)
-    result: Narrow = saturate(round_shift(total, code.shift), *reads.limits).astype(np.int32, copy=False)
-    if code.post in (Post.TABLE0, Post.TABLE1):
-        result = tables[int(code.post == Post.TABLE1)][result + 128]
-        if code.activation:
+    total = np.empty((len(memory), reads.results, memory.shape[2]), reads.kind)
+    total[:] = _term(reads, memory, reads.steps[0])
+    for step in reads.steps[1:]:
+        reads.reduce(total, _term(reads, memory, step), out=total)
+    total += reads.half
+    total >>= reads.shift
+    result: Narrow = saturate(total, *reads.limits).astype(np.int32, copy=False)
+    if reads.table is not None:
+        result = tables[reads.table][result + 128]
+        if reads.activation:
             result = saturate(result, -ACTIVATION_MAX, ACTIVATION_MAX)
     return result
 
 
-def _term(reads: Reads, memory: Narrow, k: int) -> Any:
-    """Return what inner step k adds to every result: (N, results, W), or a number if both operands are immediate."""
-    a, b = (reads.code.immediate if words is None else memory[:, words[k]].astype(reads.wide, copy=False)
-            for words in (reads.a, reads.b))
-    return _combine(reads.code.operation, a, b)
+def _term(reads: Reads, memory: Narrow, step: tuple[Operand, Operand]) -> Any:
+    """Return what an inner step adds to every result: (N, results, W), or a number if both operands are immediate."""
+    a = _value(reads, memory, step[0])
+    return a if reads.combine is None else reads.combine(a, _value(reads, memory, step[1]))
+
+
+def _value(reads: Reads, memory: Narrow, words: Operand) -> Any:
+    if isinstance(words, np.ndarray) and words.ndim == 0:
+        return words
+    return memory[:, words].astype(reads.kind, copy=False)
 
 
 def _limits(code: Instruction) -> tuple[int, int]:
@@ -156,15 +172,6 @@ def _largest(code: Instruction, inner: int) -> int:
     return term.get(code.operation, element) * terms + (1 << code.shift >> 1)
 
 
-def _combine(operation: Operation, a: Any, b: Any) -> Any:
-    if operation == Operation.ADD:
-        return a + b
-    if operation == Operation.SUB:
-        return a - b
-    if operation == Operation.MUL:
-        return a * b
-    if operation == Operation.MAX:
-        return np.maximum(a, b)
-    if operation == Operation.MIN:
-        return np.minimum(a, b)
-    return a
+_COMBINE = {Operation.PASS: None, Operation.ADD: np.add, Operation.SUB: np.subtract, Operation.MUL: np.multiply,
+            Operation.MAX: np.maximum, Operation.MIN: np.minimum}
+_TABLES = {Post.TABLE0: 0, Post.TABLE1: 1}

@@ -1,7 +1,6 @@
 """What travels in the mesh: a batch of messages on one route, as the model passes it from unit to unit."""
 
 import dataclasses
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -28,7 +27,7 @@ class Message:
     position: Ints | int = 0
 
     def __post_init__(self) -> None:
-        if not (self.elements.ndim == 2 and len(self.events) == len(self.times) == len(self.elements)):
+        if not (self.elements.ndim == 2 and len(self.elements) == len(self.events) == len(self.times)):
             raise ValueError("elements must be (N, words * W) and events and times (N,)")
 
 
@@ -38,16 +37,20 @@ def served(arrived: Ints, free: int, latency: int) -> Ints:
     `free` is when the resource is free for the first of them.
     """
     if len(arrived) == 1:
-        return np.maximum(arrived, free) + latency
+        out = np.maximum(arrived, free)
+        out += latency
+        return out
     before = np.arange(len(arrived), dtype=np.int64) * latency
     return np.maximum(np.maximum.accumulate(arrived - before), free) + before + latency
 
 
-def in_turn(messages: Iterable[Message]) -> list[Message]:
+def in_turn(messages: list[Message]) -> list[Message]:
     """Return the messages with those of one route, each of N vectors, made one: vector after vector, as they travel.
 
     Messages of one route that differ in kind or words stay apart: no tile takes both, and a landing zone has no order.
     """
+    if len({message.route for message in messages}) == len(messages):
+        return messages
     by_route: dict[int, list[Message]] = {}
     for message in messages:
         by_route.setdefault(message.route, []).append(message)

@@ -37,6 +37,8 @@ class Port:
         self.cycles = 0
         """Always 0: the model has no clock."""
         self._results: deque[Message] = deque()
+        self._cuts: list[tuple[int, slice, int]] = []
+        """Route, elements and position of each message of a vector, as planned."""
 
     def write(self, region: int, offset: int, value: int) -> None:
         """Write a register or an entry of the plan; anything else is ignored."""
@@ -46,6 +48,12 @@ class Port:
             self.segments = value & 0x3F
         elif region == PortRegion.PLAN and offset < len(self.plan):
             self.plan[offset] = value & ((1 << _POSITION + POSITION_BITS) - 1)
+        self._cuts = []
+        first = 0
+        for entry in self.plan[:self.segments].tolist():
+            last = first + (entry >> _WORDS & 0xFF) * self.geometry.transport
+            self._cuts.append((entry & 0x3F, slice(first, last), entry >> _POSITION))
+            first = last
 
     def read(self, region: int, offset: int) -> int:
         """Read a register, a half of a counter or an entry of the plan; anything else reads as 0."""
@@ -60,7 +68,7 @@ class Port:
     @property
     def vector(self) -> int:
         """Activations of one sent vector, padding included."""
-        return int((self.plan[:self.segments] >> _WORDS & 0xFF).sum()) * self.geometry.transport
+        return self._cuts[-1][1].stop if self._cuts else 0
 
     def send(self, events: Ints, times: Ints, activations: NDArray[Any]) -> list[Message]:
         """Cut N vectors into messages, one for each segment of the plan; those of one route come in one batch.
@@ -80,24 +88,22 @@ class Port:
             raise ValueError("the port has no plan: its segments are 0")
         if activations.ndim != 2 or activations.shape[1] != self.vector:
             raise ValueError(f"activations must be (N, {self.vector}) as planned, not {activations.shape}")
-        if activations.size and (activations.max() > ACTIVATION_MAX or activations.min() < -ACTIVATION_MAX):
+        if activations.size and (np.maximum.reduce(activations, axis=None) > ACTIVATION_MAX
+                                 or np.minimum.reduce(activations, axis=None) < -ACTIVATION_MAX):
             raise ValueError(f"activations must be -{ACTIVATION_MAX} to {ACTIVATION_MAX}")
-        messages, first = [], 0
-        for entry in self.plan[:self.segments].tolist():
-            route, words = entry & 0x3F, entry >> _WORDS & 0xFF
-            if words == 0:
+        events, times = np.asarray(events, np.int64), np.asarray(times, np.int64)
+        messages = []
+        for route, part, position in self._cuts:
+            if part.start == part.stop:
                 raise ValueError(f"the segment of route {route} must have at least one word")
-            last = first + words * self.geometry.transport
-            messages.append(Message(route=route, kind=FlitKind.ACTIVATION, events=np.asarray(events, np.int64),
-                                    times=np.asarray(times, np.int64), elements=activations[:, first:last],
-                                    position=entry >> _POSITION))
-            first = last
+            messages.append(Message(route=route, kind=FlitKind.ACTIVATION, events=events, times=times,
+                                    elements=activations[:, part], position=position))
         self.sent += len(activations)
         return in_turn(messages)
 
-    def accept(self, message: Message) -> list[Message]:
+    def accept(self, *messages: Message) -> list[Message]:
         """Keep results until they are taken; a port emits nothing in return."""
-        self._results.append(message)
+        self._results.extend(messages)
         return []
 
     @property

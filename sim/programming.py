@@ -30,9 +30,8 @@ class TilePort(Protocol):
     def set_nets(self, context: int, nets: Ints) -> None:
         """Take the nets (rows, columns) of a context."""
 
-    @property
-    def constants(self) -> Mapping[str, NDArray[Any]]:
-        """Column constants by name; ageing writes `noise`."""
+    def set_constants(self, name: str, first: int, values: Ints) -> None:
+        """Set column constants from column `first` on; ageing sets `noise`."""
 
 
 class Programming:
@@ -178,7 +177,7 @@ class Programming:
         self._nets[context] = nets
         self.tiles.set_nets(context, nets)
         base = record["column_base"]
-        self.tiles.constants["noise"][base:base + len(noise)] = noise
+        self.tiles.set_constants("noise", base, noise)
 
 
 def _signed_target(value: Any) -> Any:

@@ -1,5 +1,7 @@
 """The tiles of one engine, a batch of vectors at a time. Numbers as in `rtl/tile.py`."""
 
+import dataclasses
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,12 +10,12 @@ from numpy.typing import NDArray
 from rtl.params import ACTIVATION_MAX, FlitKind, Geometry, Purpose, hash_counter, hash_key, probe_place
 from rtl.params.formats import NORM_FRACTION
 from rtl.params.registers import COLUMN_STRIDE, EngineRegion, column_fields, fields
-from sim.adc import convert, mismatched, noise_charge, norm
-from sim.affine import affine
+from sim.adc import Converters, convert, is_narrow, mismatched, noise_charge, norm
+from sim.affine import AffineWords, affine
 from sim.dac import word_sums
 from sim.engine import Weights
-from sim.fixed import Floats, Ints, Narrow
-from sim.gauss import Samples, gaussian_hash, read_samples
+from sim.fixed import Floats, Ints, Narrow, Words
+from sim.gauss import Reader, Samples, gaussian_hash, read_samples
 from sim.message import Message, served
 
 _VERIFY_NORM = ACTIVATION_MAX << NORM_FRACTION
@@ -49,6 +51,51 @@ def context_of(geometry: Geometry, number: int) -> int:
     return number & (1 << (geometry.contexts - 1).bit_length()) - 1
 
 
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """What inference reads of contexts at once compute with: rows and columns of one context after those of another.
+
+    Made from registers and nets when they have changed. Columns of each context are padded to whole words with such as
+    give 0.
+    """
+
+    contexts: tuple[int, ...]
+    records: list[dict[str, int]]
+    seeds: tuple[int, int]
+    """Seed and chip; the plan holds as long as these two and the records are the engine's."""
+    used: list[int]
+    """Activations of a vector, padded to whole words."""
+    weights: list[Weights]
+    rows: list[slice]
+    columns: list[slice]
+    parts: Floats
+    """1 where a row (first axis) belongs to a context."""
+    context_of: Ints | None
+    """Number, among these contexts, of each column; None if there is only one."""
+    conversions: int
+    readers: tuple[Reader, ...]
+    noise: Words | None
+    narrow: bool
+    converters: Converters
+    words: AffineWords
+
+
+def _alike(one: Message, other: Message) -> bool:
+    """Tell whether two batches are known to be of the same vectors."""
+    return one.events is other.events and one.position is other.position
+
+
+def _joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
+    """Return arrays (N, ...) side by side; one alone is not copied."""
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+
+
+def _spans(sizes: list[int]) -> list[slice]:
+    """Return where things of these sizes lie, one after the other."""
+    ends = np.cumsum(sizes).tolist()
+    return [slice(end - size, end) for end, size in zip(ends, sizes, strict=True)]
+
+
 class Tiles:
     """What an engine computes with its contexts.
 
@@ -58,8 +105,8 @@ class Tiles:
         The engine's registers by name, written by the owner.
     records : list of dict
         One a context, fields by name, written by the owner.
-    constants : dict of int32 or uint32 (column_words,)
-        Column constants: scale, bias, noise.
+    constants : dict of int32 or uint32 (column_words,), to be read; `set_constants` changes them
+        Column constants: scale, bias, noise, mismatch.
     inputs : int64 (64,)
         Route -> context | valid << 6.
     free : int64 (contexts,)
@@ -72,16 +119,27 @@ class Tiles:
         self.geometry = geometry
         self.settings = {r.name: 0 for r in fields("engine", EngineRegion.REGISTERS)}
         self.records = [{r.name: 0 for r in fields("engine", EngineRegion.CONTEXTS)} for _ in range(geometry.contexts)]
-        self.constants = {r.name: np.zeros(geometry.column_words, np.int32 if r.signed else np.uint32)
-                          for r in fields("engine", EngineRegion.COLUMNS)}
+        self._constants = {r.name: np.zeros(geometry.column_words, np.int32 if r.signed else np.uint32)
+                           for r in fields("engine", EngineRegion.COLUMNS)}
+        self.constants = {name: values.view() for name, values in self._constants.items()}
+        for values in self.constants.values():
+            values.flags.writeable = False
         self.inputs: Ints = np.zeros(64, np.int64)
         self.free: Ints = np.zeros(geometry.contexts, np.int64)
         self.counters = dict.fromkeys(("vectors", "row_ticks", "conversions", "clips", "verify_conversions"), 0)
         self._weights: dict[int, Weights] = {}
+        self._plans: dict[tuple[int, ...], _Plan] = {}
 
     def set_nets(self, context: int, nets: Any) -> None:
         """Take the nets (rows, columns) of a context."""
         self._weights[context] = Weights(nets)
+        self._plans.clear()
+
+    def set_constants(self, name: str, first: int, values: Any) -> None:
+        """Set the constants of this name of columns from `first` on."""
+        values = np.atleast_1d(values)
+        self._constants[name][first:first + len(values)] = values
+        self._plans.clear()
 
     def write(self, region: int, offset: int, value: int) -> None:
         """Write a word of COLUMNS or INPUTS; a context that an input names is free at time 0."""
@@ -96,7 +154,7 @@ class Tiles:
                 if register.offset == field and index < self.geometry.column_words:
                     value &= (1 << register.bits) - 1
                     negative = register.signed and value >> (register.bits - 1)
-                    self.constants[register.name][index] = value - (1 << register.bits) if negative else value
+                    self.set_constants(register.name, index, value - (1 << register.bits) if negative else value)
 
     def read(self, region: int, offset: int) -> int:
         """Read a word of COLUMNS or INPUTS, as 32 bits."""
@@ -108,39 +166,87 @@ class Tiles:
                 return int(self.constants[register.name][index]) & 0xFFFFFFFF
         return 0
 
-    def accept(self, message: Message) -> list[Message]:
-        """Return the partial sums of a batch; nothing if its route is no input."""
-        entry = int(self.inputs[message.route])
-        if not entry & _INPUT_VALID:
-            return []
-        context = context_of(self.geometry, entry & (_INPUT_VALID - 1))
-        record, weights = self._context(context)
-        used = -(-record["rows"] // self.geometry.transport) * self.geometry.transport
-        if message.elements.shape[1] != used:
-            raise ValueError(f"context {context} takes {used} activations, not {message.elements.shape[1]}")
-        partial = self._partial_sums(record, weights, message)
+    def accept(self, *messages: Message) -> list[Message]:
+        """Return the partial sums of batches; nothing of those whose route is no input.
+
+        Batches of the same vectors are computed at once, whichever contexts they go to.
+        """
+        taken = [message for message in messages if self.inputs[message.route] & _INPUT_VALID]
+        if len(taken) > 1 and not all(_alike(taken[0], message) for message in taken[1:]):
+            return [answer for message in taken for answer in self._answers([message])]
+        return self._answers(taken) if taken else []
+
+    def _answers(self, messages: list[Message]) -> list[Message]:
+        """Return the partial sums of batches of the same vectors."""
+        plan = self._plan(tuple([context_of(self.geometry, int(self.inputs[message.route]) & _INPUT_VALID - 1)
+                                 for message in messages]))
+        lengths = [message.elements.shape[1] for message in messages]
+        if lengths != plan.used:
+            context, used, length = next(found for found in zip(plan.contexts, plan.used, lengths, strict=True)
+                                         if found[1] != found[2])
+            raise ValueError(f"context {context} takes {used} activations, not {length}")
+        partial = self._partial_sums(plan, messages)
         return [Message(route=record["route"], kind=FlitKind.PARTIAL, events=message.events,
-                        times=self._times(context, message.times, record["latency"]), elements=partial)]
+                        times=self._times(context, message.times, record["latency"]), elements=partial[:, columns])
+                for context, record, columns, message in zip(plan.contexts, plan.records, plan.columns, messages,
+                                                             strict=True)]
 
-    def _partial_sums(self, record: dict[str, int], weights: Weights, message: Message) -> Narrow:
-        """Return the partial sums (N, columns, padded to whole words) of a batch, and count."""
-        x: Floats = message.elements[:, :record["rows"]].astype(np.float32)
-        columns, width = record["columns"], self.geometry.transport
-        span = self._span(record)
-        ticks, squares = word_sums(x)
-        charge = weights.charges(x)
-        noise = self.constants["noise"][span]
-        if noise.any():
-            charge += noise_charge(noise, norm(squares)[:, None], self._read_samples(record, message))
-        code, clipped = convert(charge, *self._real(record, record["adc_gain"], record["adc_offset"]),
-                                self.geometry.code_max)
-        partial = np.zeros((len(x), -(-columns // width) * width), np.int32)
-        partial[:, :columns] = affine(code, self.constants["scale"][span], self.constants["bias"][span])
+    def _plan(self, contexts: tuple[int, ...]) -> _Plan:
+        """Return the plan of contexts, a new one if what it was made from has changed."""
+        plan, seeds = self._plans.get(contexts), (self.settings["seed"], self.settings["chip"])
+        records = [self.records[context] for context in contexts]
+        if plan is None or plan.seeds != seeds or plan.records != records:
+            plan = self._plans[contexts] = self._new_plan(contexts, seeds)
+        return plan
 
-        self.counters["vectors"] += len(x)
-        self.counters["row_ticks"] += int(ticks.sum())
-        self.counters["conversions"] += code.size
-        self.counters["clips"] += int(np.count_nonzero(clipped))
+    def _new_plan(self, contexts: tuple[int, ...], seeds: tuple[int, int]) -> _Plan:
+        found = [self._context(context) for context in contexts]
+        records = [record.copy() for record, _ in found]
+        widths = [record["columns"] + -record["columns"] % self.geometry.transport for record in records]
+        spans = [self._span(record) for record in records]
+
+        def padded(parts: list[Any]) -> NDArray[Any]:
+            return np.concatenate([np.pad(np.broadcast_to(part, record["columns"]), (0, width - record["columns"]))
+                                   for part, record, width in zip(parts, records, widths, strict=True)])
+
+        converters = [self._converters(record, record["adc_gain"], record["adc_offset"]) for record in records]
+        noise = padded([self.constants["noise"][span] for span in spans])
+        loudest = norm(ACTIVATION_MAX * ACTIVATION_MAX * max(record["rows"] for record in records))
+        return _Plan(
+            contexts=contexts, records=records, seeds=seeds,
+            used=[record["rows"] + -record["rows"] % self.geometry.transport for record in records],
+            weights=[weights.padded(width) for (_, weights), width in zip(found, widths, strict=True)],
+            rows=_spans([record["rows"] for record in records]), columns=_spans(widths),
+            parts=np.repeat(np.eye(len(records), dtype=np.float32), [record["rows"] for record in records], axis=0),
+            context_of=np.repeat(np.arange(len(records)), widths) if len(records) > 1 else None,
+            conversions=sum(record["columns"] for record in records),
+            readers=tuple((self._key(record, Purpose.READ), width)
+                          for record, width in zip(records, widths, strict=True)),
+            noise=noise if noise.any() else None, narrow=is_narrow(int(noise.max(initial=0)), int(loudest)),
+            converters=Converters(*(padded(list(part)) for part in zip(*converters, strict=True))),
+            words=AffineWords.of(padded([self.constants["scale"][span] for span in spans]),
+                                 padded([self.constants["bias"][span] for span in spans]), self.geometry.code_max))
+
+    def _partial_sums(self, plan: _Plan, messages: Sequence[Message]) -> Narrow:
+        """Return the partial sums (N, columns of the plan) of batches of the same vectors, and count."""
+        x: Floats = _joined([message.elements[:, :weights.rows]
+                             for message, weights in zip(messages, plan.weights, strict=True)]).astype(np.float32)
+        ticks, squares = word_sums(x, plan.parts)
+        charge: Narrow = _joined([weights.charges(x[:, rows])
+                                  for weights, rows in zip(plan.weights, plan.rows, strict=True)])
+        if plan.noise is not None:
+            size = norm(squares)
+            if plan.context_of is not None:
+                size = size.take(plan.context_of, axis=1)
+            charge += noise_charge(plan.noise, size, self._read_samples(plan, messages[0]), narrow=plan.narrow)
+        code, clipped = convert(charge, plan.converters, self.geometry.code_max)
+        partial = affine(code, plan.words)
+
+        counters = self.counters
+        counters["vectors"] += ticks.size
+        counters["row_ticks"] += int(sum(ticks.ravel().tolist()))  # exactly, where single precision might not
+        counters["conversions"] += len(x) * plan.conversions
+        counters["clips"] += int(np.count_nonzero(clipped))
         return partial
 
     def read_rows(self, context: int, rows: Any, purpose: Purpose, events: Any, drive: Drive = VERIFY) -> Narrow:
@@ -150,24 +256,25 @@ class Tiles:
         noise, size = np.asarray(self.settings["verify_noise"]), np.asarray(_VERIFY_NORM)
         if drive.dense:
             x = drive.ticks * walsh(rows, record["rows"])
-            ticks, squares = word_sums(x)
+            ticks, squares = word_sums(x, np.ones((record["rows"], 1), np.float32))
             charge: NDArray[Any] = weights.charges(x)
-            noise, size = self.constants["noise"][self._span(record)], norm(squares)[:, None]
-            self.counters["row_ticks"] += int(ticks.sum())
+            noise, size = self.constants["noise"][self._span(record)], norm(squares)
+            self.counters["row_ticks"] += int(ticks.astype(np.int64).sum())
         else:
             charge = drive.ticks * weights.nets[rows]
         if noise.any():
-            charge += noise_charge(noise, size, self._samples(record, purpose, drive.place(rows), events))
+            charge += noise_charge(noise, size, self._samples(record, purpose, drive.place(rows), events),
+                                   narrow=is_narrow(int(noise.max()), int(size.max())))
         gain, offset = ((record["adc_gain"], record["adc_offset"]) if drive.inference_range else
                         (self.settings["verify_gain"], self.settings["verify_offset"]))
-        code, _ = convert(charge, *self._real(record, gain, offset), self.geometry.code_max)
+        code, _ = convert(charge, self._converters(record, gain, offset), self.geometry.code_max)
         self.counters["verify_conversions"] += code.size
         return code
 
-    def _real(self, record: dict[str, int], gain: int, offset: int) -> tuple[Any, Any]:
-        """Return gain and offset of the converters of a context: of each column where they differ."""
+    def _converters(self, record: dict[str, int], gain: int, offset: int) -> Converters:
+        """Return the converters of a context: one of each column where they differ."""
         words = self.constants["mismatch"][self._span(record)]
-        return mismatched(gain, offset, words) if words.any() else (gain, offset)
+        return Converters.of(*mismatched(gain, offset, words)) if words.any() else Converters.of(gain, offset)
 
     @staticmethod
     def _span(record: dict[str, int]) -> slice:
@@ -188,15 +295,16 @@ class Tiles:
         return gaussian_hash(*self._key(record, purpose), hash_counter(rows[:, None], np.arange(record["columns"])),
                              events[:, None])
 
-    def _read_samples(self, record: dict[str, int], message: Message) -> Samples:
+    @staticmethod
+    def _read_samples(plan: _Plan, message: Message) -> Samples:
         """Return xi (N, columns) of inference reads."""
-        key, columns, position = self._key(record, Purpose.READ), record["columns"], message.position
+        position = message.position
         if isinstance(position, int):
-            return read_samples(*key, position, columns, message.events)
-        xi = np.empty((len(position), columns), np.int32)
+            return read_samples(plan.readers, position, message.events)
+        xi = np.empty((len(position), plan.columns[-1].stop), np.int32)
         for one in np.unique(position).tolist():
             chosen = position == one
-            xi[chosen] = read_samples(*key, one, columns, message.events[chosen])
+            xi[chosen] = read_samples(plan.readers, one, message.events[chosen])
         return xi
 
     def _key(self, record: dict[str, int], purpose: Purpose) -> tuple[int, int]:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import sim.adc
+import sim.affine
 import sim.array
 import sim.core
 import sim.device
@@ -17,7 +18,6 @@ import sim.write_verify
 from host.compare import observe
 from host.results import BitExact
 from rtl.params import Purpose, preset
-from sim.fixed import round_shift
 from sim.message import served
 from sim.presets import technology
 from tests.chip.machine import images, model, place, verilated
@@ -85,17 +85,17 @@ def half_down(value, shift):
     return value if shift == 0 else (value + (1 << (shift - 1)) - 1) >> shift
 
 
-def wrong_convert(charge, gain, offset, code_max):
-    code, clipped = sim.adc.convert(charge, gain, offset, code_max)
+def wrong_convert(charge, converters, code_max):
+    code, clipped = sim.adc.convert(charge, converters, code_max)
     return np.maximum(code, -code_max + 1), clipped
 
 
-def low_gain(charge, gain, offset, code_max):
-    return sim.adc.convert(charge, gain + (gain >> 6), offset, code_max)
+def low_gain(charge, converters, code_max):
+    return sim.adc.convert(charge, converters._replace(gain=converters.gain * (1 + 1 / 64)), code_max)
 
 
-def early_affine(code, scale, bias):
-    return round_shift(code * scale, 9) * 2 + bias
+def early_affine(code, words):
+    return sim.affine.affine(code, words) & ~1
 
 
 def swapped_counter(row, column, device=0):
@@ -180,8 +180,8 @@ def test_a_miscounted_event_is_seen(gates, unit, name):
     device = model(geometry, seed=21, chip=9)
     accept = device.backend.chip.cores[0].tiles.accept
 
-    def miscount(message):
-        answer = accept(message)
+    def miscount(*messages):
+        answer = accept(*messages)
         getattr(device.backend.chip, unit)[0].tiles.counters[name] += 1
         return answer
 

@@ -8,7 +8,7 @@ from cocotb.clock import Clock
 from cocotb.triggers import RisingEdge
 
 from rtl.params import preset
-from sim.adc import convert
+from sim.adc import Converters, convert
 from tests.cocotb.wires import pack, unpack
 
 G = preset("tiny")
@@ -94,7 +94,7 @@ async def check(dut, rng, vectors, noise_max):
     cocotb.start_soon(make_noise(dut, noise))
     cocotb.start_soon(send(dut, vectors, rng))
     codes, clipped = await receive(dut, len(vectors), rng)
-    expected_codes, expected_clipped = convert(charge, gain, offset, G.code_max)
+    expected_codes, expected_clipped = convert(charge, Converters.of(gain, offset), G.code_max)
     np.testing.assert_array_equal(codes, expected_codes)
     np.testing.assert_array_equal(clipped, expected_clipped)
 

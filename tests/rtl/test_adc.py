@@ -7,7 +7,7 @@ import pytest
 
 from rtl.adc import Adc, norm_bits
 from rtl.params import PRESETS, Geometry
-from sim.adc import convert, mismatched, noise_charge
+from sim.adc import Converters, convert, mismatched, noise_charge
 from tests.rtl.bench import run_requests
 
 GEOMETRIES = [PRESETS["tiny"], PRESETS["pairs"], PRESETS["demo"], PRESETS["faulty"],
@@ -59,7 +59,7 @@ def test_codes_equal_the_model(geometry):
     gain, offset = requests["gain"], requests["offset"]
     if geometry.mismatch:
         gain, offset = mismatched(gain, offset, words)
-    code, clipped = convert(requests["charge"] + noise, gain, offset, geometry.code_max)
+    code, clipped = convert(requests["charge"] + noise, Converters.of(gain, offset), geometry.code_max)
     np.testing.assert_array_equal(seen["code"], code)
     np.testing.assert_array_equal(seen["clipped"], clipped)
     np.testing.assert_array_equal(seen["tag"], requests["tag"])

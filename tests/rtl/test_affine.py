@@ -4,7 +4,7 @@ import numpy as np
 
 from rtl.affine import Affine
 from rtl.params import PRESETS, Geometry
-from sim.affine import affine
+from sim.affine import AffineWords, affine
 from tests.rtl.bench import run_requests
 
 
@@ -20,7 +20,7 @@ def test_partial_sums_equal_the_model():
         tag = rng.integers(0, 32, 300)
         seen = run_requests(Affine(geometry=g, tag=5), {"code": code, "scale": scale, "bias": bias, "tag": tag},
                             ("partial", "tag"), rng)
-        expected = affine(code, scale, bias)
+        expected = affine(code, AffineWords.of(scale, bias, limit))
         np.testing.assert_array_equal(seen["partial"], expected)
         np.testing.assert_array_equal(seen["tag"], tag)
         assert expected.max() == (1 << 23) - 1

@@ -28,7 +28,7 @@ def test_sums_equal_the_model(width):
             await ctx.tick()
 
     simulate(dut, testbench)
-    expected_ticks, expected_squares = word_sums(words)
+    expected_ticks, expected_squares = word_sums(words, np.ones(words.shape[-1], np.float32))
     np.testing.assert_array_equal(ticks, expected_ticks)
     np.testing.assert_array_equal(squares, expected_squares)
 

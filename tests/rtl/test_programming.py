@@ -26,6 +26,9 @@ class Tiles:
         self.constants = {"noise": np.zeros(geometry.column_words, np.int64)}
         self.reads = 0
 
+    def set_constants(self, name, first, values):
+        self.constants[name][first:first + len(values)] = values
+
     def set_nets(self, context, nets):
         self.nets[context] = np.array(nets)
 

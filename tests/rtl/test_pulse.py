@@ -6,7 +6,7 @@ import pytest
 from rtl.params import PRESETS, Geometry
 from rtl.pulse import PulseTile
 from rtl.ramp import RampAdc
-from sim.adc import convert
+from sim.adc import Converters, convert
 from sim.crossbar import integrate, trip
 from sim.ramp import ramp
 from tests.rtl.bench import simulate
@@ -73,7 +73,7 @@ def test_codes_equal_charge_fidelity(geometry):
             clipped.append(payload.clipped)
 
     simulate(dut, send, make_noise, receive)
-    expected_codes, expected_clipped = convert(vectors @ nets + noise, gain, offset, g.code_max)
+    expected_codes, expected_clipped = convert(vectors @ nets + noise, Converters.of(gain, offset), g.code_max)
     by_counting = ramp(integrate(nets, vectors) + noise, gain, offset, g.code_max)
     np.testing.assert_array_equal(codes, expected_codes)
     np.testing.assert_array_equal(np.array(clipped)[:, None] >> np.arange(g.columns) & 1, expected_clipped)
@@ -111,7 +111,7 @@ def test_ramp_visits_every_code(adc_bits):
 
     rng = np.random.default_rng(1)
     simulate(dut, testbench)
-    expected, clipped = convert(np.zeros(g.columns, np.int64), 0, offsets, g.code_max)
+    expected, clipped = convert(np.zeros(g.columns, np.int64), Converters.of(0, offsets), g.code_max)
     np.testing.assert_array_equal(codes, [expected, expected])
     assert clocks == [dut.latency, dut.latency]
     assert set(expected) == set(range(-g.code_max, g.code_max + 1))

@@ -61,7 +61,7 @@ class Bench:
                       "mismatch": (int(rng.integers(-400, 400)) & 0xFFF) << 16 | int(rng.integers(1 << 16))}
             for register in column_fields(g):
                 value = values[register.name]
-                self.model.constants[register.name][c] = value
+                self.model.set_constants(register.name, c, value)
                 self.writes.append((EngineRegion.COLUMNS, c * COLUMN_STRIDE + register.offset, value))
 
     def vectors(self, context: int, count: int) -> np.ndarray:
@@ -454,7 +454,7 @@ def test_unknown_routes_are_dropped_and_noise_constants_rewritten():
         await bench.until_idle(ctx)
 
     got = bench.run(scenario)
-    bench.model.constants["noise"][:8] = 7 * np.arange(8)
+    bench.model.set_constants("noise", 0, 7 * np.arange(8))
     assert got == expected + bench.expected(second)
 
 

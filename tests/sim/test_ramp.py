@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sim.adc import convert
+from sim.adc import Converters, convert
 from sim.crossbar import integrate
 from sim.ramp import ramp
 
@@ -25,7 +25,7 @@ def test_codes_by_counting_are_those_of_the_closed_form(code_max):
     offset = np.where(rng.integers(0, 2, 500), rng.integers(-(1 << 31), 1 << 31, 500),
                       ((2 * rng.integers(-64, 64, 500) + 1) << 23) - charge * gain)
     codes, clipped = ramp(charge, gain, offset, code_max)
-    expected_codes, expected_clipped = convert(charge, gain, offset, code_max)
+    expected_codes, expected_clipped = convert(charge, Converters.of(gain, offset), code_max)
     np.testing.assert_array_equal(codes, expected_codes)
     np.testing.assert_array_equal(clipped, expected_clipped)
     assert 0 < clipped.sum() < clipped.size

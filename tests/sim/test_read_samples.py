@@ -20,19 +20,30 @@ def plain(position, columns, events):
 @pytest.mark.parametrize("position", [0, 1, 4095])
 def test_any_events(events, position):
     events = np.array(events, np.int64)
-    np.testing.assert_array_equal(read_samples(*KEY, position, 10, events), plain(position, 10, events))
+    np.testing.assert_array_equal(read_samples(((KEY, 10),), position, events), plain(position, 10, events))
 
 
 def test_more_than_a_block():
     events = np.random.default_rng(1).integers(0, 2**32, 5)
     columns = BLOCK // 2 + 3
     columns = min(columns, 1 << 14)  # as many as the counter has room for
-    np.testing.assert_array_equal(read_samples(*KEY, 0, columns, events), plain(0, columns, events))
+    np.testing.assert_array_equal(read_samples(((KEY, columns),), 0, events), plain(0, columns, events))
 
 
 def test_what_is_kept_does_not_change():
     events = np.arange(4)
-    first = read_samples(*KEY, 0, 6, events)
+    first = read_samples(((KEY, 6),), 0, events)
     expected = first.copy()
     first += 1
-    np.testing.assert_array_equal(read_samples(*KEY, 0, 6, events), expected)
+    np.testing.assert_array_equal(read_samples(((KEY, 6),), 0, events), expected)
+    with pytest.raises(ValueError, match="read-only"):
+        read_samples(((KEY, 6),), 0, events[:1])[:] = 0
+
+
+@pytest.mark.parametrize("count", [1, 7, 100])
+def test_several_tiles(count):
+    other = hash_key(5, Purpose.READ, 1, 2)
+    events = np.arange(40, 40 + count)
+    together = read_samples(((KEY, 6), (other, 4)), 0, events)
+    np.testing.assert_array_equal(together[:, :6], read_samples(((KEY, 6),), 0, events))
+    np.testing.assert_array_equal(together[:, 6:], read_samples(((other, 4),), 0, events))

@@ -121,7 +121,7 @@ def test_probes(tiles):
     """One row with a pulse of its own, or all rows with the signs of a Walsh function, in either range."""
     record, nets = tiles.records[1], tiles._weights[1].nets
     record |= {"adc_gain": 21000, "adc_offset": 4 << 24}
-    tiles.constants["noise"][9:15] = [0, 300, 900, 1500, 60, 7]
+    tiles.set_constants("noise", 9, [0, 300, 900, 1500, 60, 7])
     key = hash_key(0x12345678, Purpose.PROBE, 3, 77)
     for ticks, dense, inference in ((-31, False, False), (0, False, False), (0, False, True), (31, True, False),
                                     (-31, True, True)):
