@@ -237,6 +237,23 @@ def test_results_do_not_depend_on_lanes(lanes, pump):
     bench.check(bench.run(scenario), batches)  # the model has no lanes
 
 
+def test_every_context_has_its_turn_before_one_has_the_next():
+    """Only time depends on it: a vector's last tile must not wait for the first tiles of the vector behind it."""
+    bench = Bench(preset("tiny").replace(contexts=3), [(8, 8), (5, 4), (4, 7)], seed=3)
+    batches = [bench.batch(context, 2) for context in range(3)]
+
+    async def scenario(ctx):
+        ctx.set(bench.dut.hold, 1)
+        await put(ctx, bench.dut.i, bench.mixed([bench.flits(batch) for batch in batches]))
+        await ctx.tick().repeat(20)
+        ctx.set(bench.dut.hold, 0)
+        await bench.until_idle(ctx)
+
+    got = bench.run(scenario)
+    bench.check(got, batches)
+    assert [flit["route"] - 20 for flit in got if flit["kind"] == FlitKind.HEADER] == [2, 1, 0, 2, 1, 0]
+
+
 class Verifier:
     """Send verify reads back to back or one by one, and keep their codes."""
 
