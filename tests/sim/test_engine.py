@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from sim import engine
 from sim.engine import Weights
 
 LARGEST = 127
@@ -36,6 +37,18 @@ def test_one_block_would_not_do():
     nets, x = extremes(1024, 1275)
     at_once = (x.astype(np.float32) @ nets.astype(np.float32)).astype(np.int64)
     assert (at_once != x @ nets).any()
+
+
+def test_one_row_more_in_a_block_would_be_wrong(monkeypatch):
+    """514 rows of the largest nets are the most; with 515 an odd sum passes 2**24."""
+    nets, x = np.full((515, 1), 255), np.full((1, 515), 128)
+    x[0, 0] = 127
+    exact = x @ nets
+    assert Weights(nets).blocks == [slice(0, 514), slice(514, 515)]
+    np.testing.assert_array_equal(Weights(nets).charges(x), exact)
+    monkeypatch.setattr(engine, "_EXACT", (1 << 24) + 128 * 255)
+    assert Weights(nets).blocks == [slice(0, 515)]
+    assert Weights(nets).charges(x) != exact
 
 
 def test_blocks_are_those_of_the_nets_at_hand():
