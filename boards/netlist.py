@@ -224,9 +224,9 @@ class _Cell:
         text = self._parameters.get(parameter)
         return default if text is None else int(str(text).replace("x", "0"), 2)
 
-    def gate(self, mux: str, pin: str) -> tuple[int, int]:
-        """Return place and inversion of a control that may be constant or inverted."""
-        how = self.mode(mux, pin, pin, "INV", "1", "0")
+    def gate(self, mux: str, pin: str, *constants: str) -> tuple[int, int]:
+        """Return place and inversion of a control that may be inverted, or one of some constants."""
+        how = self.mode(mux, pin, pin, "INV", *constants)
         return (self.place(how) if how in ("0", "1") else self.pin(pin)), int(how == "INV")
 
     def _unknown(self, what: str, how: str) -> ToolError:
@@ -304,7 +304,7 @@ class _Tables:
         for parameter, only in (("CLKMUX", "CLK"), ("SRMODE", "LSR_OVER_CE"), ("LSRMODE", "LSR")):
             cell.mode(parameter, only, only)
         start = int(cell.mode("REGSET", "RESET", "RESET", "SET") == "SET")
-        enable, enable_low = cell.gate("CEMUX", "CE")
+        enable, enable_low = cell.gate("CEMUX", "CE", "1", "0")
         reset, reset_low = cell.gate("LSRMUX", "LSR")
         self._tables["flip_flops"].append(
             _row(cell.pin("DI"), enable, reset, start, enable_low, reset_low))
@@ -314,7 +314,7 @@ class _Tables:
         to, data, source = ([cell.pin(pin, k) for k in range(4)] for pin in ("WAD", "DI", "RAD"))
         out, content = [cell.out("DO", k) for k in range(4)], cell.number("INITVAL")
         self._nodes.append(_Node(out, source, small_ram=len(self._tables["small_rams"])))
-        self._tables["small_rams"].append(_row(*cell.gate("WREMUX", "WRE"), to, data, source, out))
+        self._tables["small_rams"].append(_row(*cell.gate("WREMUX", "WRE", "1", "0"), to, data, source, out))
         self._tables["small_initial"].append(_row(*(content >> 4 * k & 15 for k in range(16))))
 
     def _multiplier(self, cell: _Cell) -> None:
