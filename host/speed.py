@@ -23,13 +23,14 @@ from host.data import mnist
 from host.demo import MODEL
 from host.errors import BitlineError
 from host.network import Dense, Network, load_network
+from host.placement import Placement
 from rtl.params import FlitKind, preset
 from rtl.params.registers import EngineRegion
 from sim.message import Message
 from sim.presets import technology
 from sim.tile import Tiles
 
-__all__ = ["BATCHES", "PEERS", "Peer", "model_speed"]
+__all__ = ["BATCHES", "PEERS", "Peer", "model_speed", "random_network", "wide_placement"]
 
 SIZES = (784, 256, 128, 10)
 BATCHES = (1, 256)
@@ -88,16 +89,22 @@ def _measure(seed: int) -> dict[str, dict[str, Any]]:
     """Return rates by what was run and batch: images or vectors a second, `best` and `median` of the repeats."""
     digits = mnist()
     found: dict[str, dict[str, Any]] = {}
-    for name, geometry, network in (("784-256-128-10 on tiles of 512 x 512", "tile512", _network(SIZES)),
-                                    ("784-128-10 on tiles of 112 x 64", "demo", load_network(MODEL))):
-        placement = compile_network(network, preset(geometry), digits.train[:200])
-        with open_device(f"model:{geometry}", seed=seed) as device:
+    for name, placement in (
+            ("784-256-128-10 on tiles of 512 x 512", wide_placement(digits.train[:200])),
+            ("784-128-10 on tiles of 112 x 64",
+             compile_network(load_network(MODEL), preset("demo"), digits.train[:200]))):
+        with open_device(f"model:{placement.geometry.name}", seed=seed) as device:
             device.configure(placement)
             device.program(technology("pcm"))
             found[name] = {str(batch): _rate(lambda n: device.infer(digits.test[:n]), batch) for batch in BATCHES}
     tile = _tile(seed)
     found["one tile of 1,024 x 1,024"] = {str(batch): _rate(tile, batch) for batch in BATCHES}
     return found
+
+
+def wide_placement(calibration: Any) -> Placement:
+    """Return 784-256-128-10 placed on tiles of 512 x 512."""
+    return compile_network(random_network(SIZES), preset("tile512"), calibration)
 
 
 def _rate(action: Callable[[int], Any], batch: int) -> dict[str, float]:
@@ -112,7 +119,7 @@ def _rate(action: Callable[[int], Any], batch: int) -> dict[str, float]:
     return {"best": batch / min(taken), "median": batch / statistics.median(taken)}
 
 
-def _network(sizes: tuple[int, ...]) -> Network:
+def random_network(sizes: tuple[int, ...]) -> Network:
     """Return random dense layers: speed does not depend on what they have learnt."""
     rng = np.random.default_rng(1)
     return Network(sizes[0], tuple(

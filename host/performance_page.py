@@ -1,0 +1,124 @@
+"""docs/performance.md: every figure of speed and size beside its bound, and what it is of it."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from host.console import Screen
+from host.errors import BitlineError
+from host.speed import BATCHES, PEERS
+from host.thresholds import KEPT
+
+__all__ = ["write_performance_page"]
+
+_BITS_OF_A_BYTE = 10  # on a serial line, start and stop bits included
+_BAUD = 3_000_000
+
+_HEAD = """# Performance, measured
+
+Written by `bitline bench --performance docs/performance.md` (`make bench`); nothing here is typed by hand. Cycles are
+the chip's, counted in its RTL, and the same everywhere. Seconds are those of one shared machine: of them only ratios
+within one table mean much. `make figures` measures cycles and cells anew and fails where one is worse than kept.
+"""
+
+_NAMES = {"TRELLIS_COMB": "LUT", "TRELLIS_FF": "flip-flop", "DP16KD": "block RAM", "MULT18X18D": "multiplier",
+          "TRELLIS_RAMW": "LUT RAM"}
+
+
+def write_performance_page(path: str | Path, found: dict[str, Any], screen: Screen) -> None:
+    """Write what `run_bench` found, what `make figures` holds, and the reports of builds where there are some."""
+    text = "\n".join([_HEAD, *_chip(found), *_planned(found), *_link(found), *_simulation(found), *_model(found),
+                      *_kept(), *_builds(Path("build"))])
+    try:
+        Path(path).write_text(text.rstrip("\n") + "\n", "utf-8")
+    except OSError as error:
+        raise BitlineError(f"{path} cannot be written: {error.strerror}") from error
+    screen.say(f"{path} is written")
+
+
+def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    return ["| " + " | ".join(headings) + " |", "|" + "---|" * len(headings),
+            *("| " + " | ".join(row) + " |" for row in rows), ""]
+
+
+def _chip(found: dict[str, Any]) -> list[str]:
+    """Cycles and multiplications of the verilated chip, or a sentence where there is none."""
+    measured = found["devices"].get("sim")
+    if measured is None or "cycles_per_image" not in measured:
+        return ["## The chip", "", "No verilated chip was measured.", ""]
+    bound, macs, lanes = found["lower_bound_cycles"], found["macs"], found["lanes"]
+    rows = [(name, f"{cycles:,.1f}", f"{bound:,}", f"{cycles / bound:.3f}", f"{macs / cycles:.1f}",
+             f"{macs / cycles / lanes:.1%}") for name, cycles in (
+                 ("while the busiest engine computes", measured["cycles_per_image"]),
+                 ("streaming through the link", measured["cycles_per_image_through_the_link"]),
+                 ("a single image, link included", measured["latency_cycles"]))]
+    return ["## The chip", "", f"784-128-10 on the preset `demo`, {lanes} lanes in two engines. The bound is "
+            "Σ ⌈rows / lanes⌉ · columns, shared by the engines: no placement can need fewer cycles.", "",
+            *_table(("cycles of an image", "measured", "bound", "ratio", "multiplications a cycle", "of the lanes"),
+                    rows),
+            *_table(("write-verify", "cycles"), [
+                ("a memory device, PCM, probes of the reference included",
+                 f"{measured['cycles_per_device_written']:.1f}")])]
+
+
+def _planned(found: dict[str, Any]) -> list[str]:
+    rows = [(one["network"], one["geometry"], f"{one['cycles']:,}", f"{one['bound']:,}",
+             f"{one['cycles'] / one['bound']:.3f}") for one in found["placements"]]
+    return ["### As placed", "",
+            "Cycles that the busiest engine computes for an image, counted from the placement.", "",
+            *_table(("network", "preset", "cycles", "bound", "ratio"), rows)]
+
+
+def _link(found: dict[str, Any]) -> list[str]:
+    there, back = found["bytes_per_image"]
+    seconds = max(there, back) * _BITS_OF_A_BYTE / _BAUD
+    return ["## The link", "", "An image is a SEND and a RECEIVE; both ways run at the same time.", "",
+            *_table(("bytes to the chip", "bytes back", f"images a second at {_BAUD / 1e6:g} Mbaud, at most",
+                     "cycles of 50 MHz for an image"),
+                    [(f"{there:,}", f"{back:,}", f"{1 / seconds:,.0f}", f"{seconds * 50e6:,.0f}")])]
+
+
+def _simulation(found: dict[str, Any]) -> list[str]:
+    measured = found["devices"].get("sim", {})
+    if "cycles_per_second" not in measured:
+        return []
+    return ["## The verilated chip", "", *_table(("cycles a second", "images a second", "an image"), [
+        (f"{measured['cycles_per_second']:,.0f}", f"{measured['images_per_second']:,.0f}",
+         f"{1e3 / measured['images_per_second']:.1f} ms")])]
+
+
+def _model(found: dict[str, Any]) -> list[str]:
+    speed = found["model_speed"]
+    rows = [(name, *(f"{rates[str(batch)][kind]:,.0f}" for batch in BATCHES for kind in ("best", "median")))
+            for name, rates in speed.items()]
+    own = next(iter(speed.values()))
+    peers = [(peer.name, peer.noise, *(cell for rate, batch in zip(peer.batch, BATCHES, strict=True) for cell in (
+        f"{rate:,}", f"{own[str(batch)]['median'] / rate:.1f}"))) for peer in PEERS]
+    return ["## The model", "", "One thread, PCM read noise on; images or vectors a second.", "",
+            *_table(("", "batch 1, best", "median", "batch 256, best", "median"), rows),
+            "Others on 784-256-128-10, measured on another machine (`host/speed.py`); the ratio is the model's median "
+            "to theirs.", "", *_table(("simulator", "noise", "batch 1", "ratio", "batch 256", "ratio"), peers)]
+
+
+def _kept() -> list[str]:
+    kept = json.loads(KEPT.read_text("utf-8"))
+    rows = [(name, f"{value:,.10g}") for group, figures in kept["figures"].items() if not group.startswith("build ")
+            for name, value in figures.items()]
+    return ["## Held by `make figures`", "", f"With {kept['tools']}.", "", *_table(("figure", "kept"), rows)]
+
+
+def _builds(directory: Path) -> list[str]:
+    """What place and route found, board by board."""
+    rows = []
+    for path in sorted(directory.glob("*/*.report.json")):
+        report = json.loads(path.read_text("utf-8"))
+        if "fmax_mhz" in report:
+            parts = [f"{used:,} ({used / available:.0%})" for used, available in (
+                report["resources"].get(name, (0, 1)) for name in _NAMES)]
+            rows.append((report["board"], report["geometry"], str(report["seed"]),
+                         f"{report['fmax_mhz']:.1f} of {report['clock_mhz']:g}", *parts))
+    if not rows:
+        return ["## Boards", "", "No build has left a report here: `bitline build NAME`.", ""]
+    return ["## Boards", "", "After place and route, by the tool's model of the device.", "",
+            *_table(("board", "preset", "seed", "MHz of those asked", *_NAMES.values()), rows)]

@@ -1,0 +1,44 @@
+"""The page of figures: each beside its bound, from what was measured and from reports of builds."""
+
+import json
+
+import pytest
+
+from host.console import Screen
+from host.performance_page import write_performance_page
+from host.speed import BATCHES
+
+RATES = {str(batch): {"best": 3000.0 * batch, "median": 2242.0 * batch} for batch in BATCHES}
+FOUND = {
+    "macs": 1000, "lanes": 10, "lower_bound_cycles": 100, "bytes_per_image": (832, 84),
+    "placements": [{"network": "784-128-10", "geometry": "demo", "cycles": 916, "bound": 911}],
+    "model_speed": {"784-256-128-10 on tiles of 512 x 512": RATES},
+    "devices": {"sim": {"cycles_per_image": 110.0, "cycles_per_image_through_the_link": 125.0, "latency_cycles": 400.0,
+                        "cycles_per_device_written": 12.5, "cycles_per_second": 1e5, "images_per_second": 200.0}}}
+
+
+@pytest.fixture
+def built(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "build/ulx3s-12f").mkdir(parents=True)
+    (tmp_path / "build/ulx3s-12f/ulx3s_12f.report.json").write_text(json.dumps({
+        "board": "ulx3s-12f", "geometry": "board-small", "seed": 3, "fmax_mhz": 67.7, "clock_mhz": 50.0,
+        "resources": {"TRELLIS_COMB": [18273, 24288]}}))
+    (tmp_path / "build/ulx3s-12f/ulx3s_12f.3.report.json").write_text(json.dumps({"fmax": {}, "utilization": {}}))
+    return tmp_path / "performance.md"
+
+
+def test_each_figure_stands_beside_its_bound(built):
+    write_performance_page(built, FOUND, Screen())
+    text = built.read_text("utf-8")
+    for row in ("| while the busiest engine computes | 110.0 | 100 | 1.100 | 9.1 | 90.9% |",
+                "| 784-128-10 | demo | 916 | 911 | 1.005 |", "| 832 | 84 | 361 | 138,667 |",
+                "| 100,000 | 200 | 5.0 ms |",
+                "| aihwkit 1.2.0, C++ engine | output and PCM read noise | 1,121 | 2.0 | 2,032 | 282.5 |",
+                "| ulx3s-12f | board-small | 3 | 67.7 of 50 | 18,273 (75%) |"):
+        assert row in text
+
+
+def test_without_a_simulation_it_says_so(built):
+    write_performance_page(built, FOUND | {"devices": {}}, Screen())
+    assert "No verilated chip was measured." in built.read_text("utf-8")
