@@ -26,7 +26,7 @@ from rtl.params.formats import (
     LOG_TIME_BITS,
 )
 from sim.fixed import Ints
-from sim.pulses import nominal_move, train
+from sim.pulses import largest_move
 from sim.tables import verify_settings
 from sim.technology import GRADIENT, Technology
 from sim.tile import walsh
@@ -37,7 +37,7 @@ __all__ = ["START", "Descent", "coordinate", "reading"]
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
-START = {"iterations": 0, "absorb": 0, "minor_step": 0, "first_amplitude": 0}
+START = {"iterations": 0, "absorb": 0, "minor_step": 0, "least_amplitude": 0}
 """Registers with which PROGRAM only RESETs, and gives melt devices of the main pair their first pulse, unread."""
 
 _G16_PER_CODE = 1 << G16_BITS - CODE_BITS
@@ -68,9 +68,12 @@ class Descent:
         self.probing: Probing = walsh_probing(tile, self._gain, geometry)
         self._inputs = walsh(self.probing.rows, tile.rows)
         shape = tile.targets.shape
-        self._amplitude = np.clip(np.abs(tile.targets) / geometry.significance, 0, G16_MAX)
+        melt = np.clip(np.abs(tile.targets) / geometry.significance, 0, G16_MAX)
+        self._amplitude: Floats = melt if technology.pulse == "melt" else np.zeros_like(melt)
         self._side: Flags = tile.targets < 0
         self._melt = technology.pulse == "melt"
+        self._least = settings["least_amplitude"]
+        self._over: Flags = np.zeros(shape, bool)
         self._second = False
         self._error = np.zeros(shape)
         self._reads = np.zeros(shape, np.int64)
@@ -128,8 +131,13 @@ class Descent:
             self._amplitude = np.where(self._pulsed, changed, self._amplitude)
             amplitude, down = self._amplitude, np.zeros_like(over)
         else:
-            pulses = np.abs(size) / (nominal_move(self.technology) / train(self.technology) * GMAX_G16)
-            amplitude = np.maximum(np.rint(pulses), 1) * ((1 << AMPLITUDE_FRACTION) / train(self.technology))
+            # As write-verify has it: the amplitude grows with each error while that keeps its sign.
+            same = (over == self._over) & (self._amplitude > 0)
+            wanted = np.abs(size) / (largest_move(self.technology) * GMAX_G16) * (1 << AMPLITUDE_FRACTION)
+            amplitude = np.maximum(np.where(same, self._amplitude, 0.0) + wanted, self._least)
+            amplitude = np.minimum(amplitude, G16_MAX)
+            self._amplitude = np.where(self._pulsed, amplitude, self._amplitude)
+            self._over = np.where(self._pulsed, over, self._over)
             down = over
         self._pulses = self._pulses + self._pulsed
         word = np.clip(np.rint(amplitude), 1, G16_MAX).astype(np.int64) | down << DIRECT_DOWN | minor << DIRECT_MINOR

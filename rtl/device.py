@@ -8,7 +8,7 @@ spread (sigma) times a sample. Another random value of a device takes the slot t
     0      PULSE or STATIC   its first word           shifted + spread -> x         nu * log_time -> exponent
     1      FLICKER           STATIC's second word     mean + spread -> nu           x * 2**-exponent -> drifted
     2      VARIATION         FLICKER's first word     drifted + spread -> code      drifted * share -> spread
-    3      -                 free                     state +- amplitude * unit     step * the device's size
+    3      -                 free                     state +- strength * unit      amplitude * size -> strength
 
 Each column is a pipeline of its own; what stands in a line need not meet in a clock.
 
@@ -45,6 +45,7 @@ from rtl.params.formats import (
     LOG_TIME_BITS,
     LOG_TIME_FRACTION,
     NU_FRACTION,
+    SPREAD_BITS,
     VARIATION_FRACTION,
     exp2_table,
 )
@@ -182,26 +183,29 @@ class Device(wiring.Component):
         g16 = self._line(m, "g16", request.g16, -1 + SLOTS, share_at)
         x = self._line(m, "x", limited, spread_at + _SUM_CLOCKS, merged_at)
         pulse = self._line(m, "pulse", Cat(request.gradual, request.down), -1 + SLOTS, merged_at)
-        amplitude = self._line(m, "amplitude", request.amplitude, -1 + SLOTS, moved_at)
+        amplitude = self._line(m, "amplitude", request.amplitude, -1 + SLOTS, max(spread_at, stepped_at))
 
         sigma = self._shared(m, g16, pulse(spread_at - 1), spread_at, share_at)
         shift = Mux(self.aging, sigma.as_signed(), 0)
         shifted = register(m, g16(spread_at + 3) + shift, "shifted")
         nu_mean, nu_sigma = self._exponents(m, g16(nu_at - 1))
-        # A gradual pulse: its unit is step + spread, a sum like that of a melt pulse; amplitude * unit moves the state.
+        # A gradual pulse: its unit is step + spread, a sum like that of a melt pulse; it moves the state by as many of
+        # them as its amplitude has, times the device's size, which scales step and spread alike.
         step, size = self._traits(m, g16, pulse, stepped_at, result_at)
-        based_at, summed_at = spread_at + 4, spread_at + 5
-        gradual = pulse(based_at)[0]
+        based_at, summed_at, strength_at = spread_at + 4, spread_at + 5, stepped_at + _PRODUCT_CLOCKS
+        strength = self._line(m, "strength", saturate(product[VARIATION_FRACTION:], 0, G16_MAX), strength_at, moved_at)
+        step = self._line(m, "unit_step", step, stepped_at, based_at)
         unit, move = Signal(signed(G16_BITS)), Signal(signed(GAUSS_BITS))
         total = self._sum(m, limited, folded=nu_at, terms={
-            spread_at: (sigma, xi, Mux(gradual, product[VARIATION_FRACTION:], shifted)),
-            moved_at: (amplitude(moved_at), move, g16(moved_at + 4)),
+            spread_at: (sigma, Mux(pulse(spread_at)[0], self._scattered(xi, amplitude(spread_at)), xi),
+                        Mux(pulse(based_at)[0], step(based_at), shifted)),
+            moved_at: (strength(moved_at), move, g16(moved_at + 4)),
             nu_at: (nu_sigma, xi, self._line(m, "nu_mean", nu_mean, nu_at, nu_at + 4)(nu_at + 4)),
             flicker_at: (
                 self._line(m, "spread", product[NU_FRACTION:], flicker_at - 1, flicker_at)(flicker_at),
                 self._line(m, "xi_flicker", xi, spread_at + 2, flicker_at)(flicker_at),
                 self._line(m, "undisturbed", drifted, share_at, flicker_at + 4)(flicker_at + 4)),
-        }, rounding=gradual & self._at(based_at) & product[VARIATION_FRACTION - 1])
+        })
         limit = (1 << G16_BITS - 1) - 1
         m.d.comb += [
             unit.eq(self._line(m, "unit", saturate(total, -limit, limit), summed_at, moved_at)(moved_at)),
@@ -213,7 +217,7 @@ class Device(wiring.Component):
             exponent_at: (limited, self.settings.log_time),
             drift_at: (x(drift_at), factor),
             share_at: (drifted, sigma),
-            stepped_at: (step, size),
+            stepped_at: (amplitude(stepped_at), size),
         })
         octaves = self._line(m, "octaves", exponent[EXPONENT_FRACTION:], drift_at - 1, drift_at + _PRODUCT_CLOCKS + 1)
         coarse_at = drift_at + _PRODUCT_CLOCKS
@@ -237,16 +241,17 @@ class Device(wiring.Component):
         return m
 
     def _traits(self, m, g16, pulse, stepped_at, result_at):
-        """Return the step of a gradual pulse, and the device's share in it, in `stepped_at`. Endurance goes out."""
+        """Return the step of a gradual pulse, and the size of the device's, in `stepped_at`. Endurance goes out."""
         hashed_at = HASH_LATENCY
         step_at, size_at, endurance_at = stepped_at - 1, hashed_at + 2, result_at - 2
         word0, word1 = self._words
-        down = pulse(size_at)[1] & ~self.settings.common_variation
+        down = pulse(size_at)[1]
+        own = down & ~self.settings.common_variation
         step_table = Cat(pulse(step_at)[1], Const(0, 1))  # STEP_UP or STEP_DOWN
         variation, endurance = (Const(_TRAITS.index(t), _TABLE_INDEX_BITS) for t in (Table.VARIATION, Table.ENDURANCE))
         addresses = {
-            size_at: Cat(Mux(down, word0[8:16], word0[:8]), variation),
-            step_at: Cat(_entry(g16(step_at), 1), step_table),
+            size_at: Cat(Mux(own, word0[8:], word0)[:_INDEX_BITS - 1], down, variation),
+            step_at: Cat(g16(step_at)[-_INDEX_BITS:], step_table),
         }
         if self.geometry.wear_bits:
             byte = self._line(m, "endurance_byte", word0[16:24], size_at, endurance_at)
@@ -258,6 +263,12 @@ class Device(wiring.Component):
             with m.If(self._at(result_at)):
                 m.d.sync += [self.wears.eq(wears(result_at)), self.endurance.eq(endured)]
         return read, self._line(m, "size", read, size_at + 1, stepped_at)(stepped_at)
+
+    def _scattered(self, xi, amplitude):
+        """Return a sample as the unit of a pulse scatters: the less, the larger its amplitude."""
+        for bit in SPREAD_BITS:
+            xi = Mux(amplitude[bit:].any(), xi >> 1, xi)
+        return xi
 
     def _memory(self, m, name, tables, addresses):
         """Return what a memory of tables shows a clock after each address, a slot each."""
@@ -340,18 +351,17 @@ class Device(wiring.Component):
         b = register(m, self._choice(m, "b", {clock: pair[1] for clock, pair in factors.items()}), "factor_b")
         m.d.sync += product.eq(register(m, a * b, "raw_product"))
 
-    def _sum(self, m, limited, *, folded, terms, rounding):
+    def _sum(self, m, limited, *, folded, terms):
         """The sum: base + sigma * xi, limited to 16 bits; one below 0 becomes 0, or positive where it is `folded`.
 
-        A term is (sigma, xi, base), the base 4 clocks after the others, and one more with `rounding`. Returns the sum
-        a clock earlier, not limited.
+        A term is (sigma, xi, base), the base 4 clocks after the others. Returns the sum a clock earlier, not limited.
         """
         sigma = register(m, self._choice(m, "sigma", {clock: term[0] for clock, term in terms.items()}), "sum_sigma")
         xi = register(m, self._choice(m, "xi", {clock: term[1] for clock, term in terms.items()}), "sum_xi")
         spread = register(m, register(m, sigma * xi, "raw_spread"), "spread")
         step = register(m, round_shift(spread, GAUSS_FRACTION), "step")
         base = self._choice(m, "base", {clock + 4: term[2] for clock, term in terms.items()})
-        total = register(m, (Cat(Const(1, 1), base).as_signed() + Cat(rounding, step).as_signed()) >> 1, "total")
+        total = register(m, base + step, "total")
         m.d.sync += limited.eq(saturate(Mux((total < 0) & self._at(folded + 5), -total, total), 0, G16_MAX))
         return total
 

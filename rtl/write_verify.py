@@ -338,8 +338,9 @@ class WriteVerify(wiring.Component):
         wanted = Mux(direct, magnitude[:G16_BITS], magnitude)
         a = register(m, saturate(Mux(of_target, wanted, error_size), 0, limit), "a_3")
         b = register(m, self._factor(m), "b_3")
+        gradual = self._gradual & ~of_target
         negate = Signal(name="negate_3", reset_less=True)
-        m.d.sync += negate.eq(Mux(of_target, target_negative & (kind == _Pass.EXPECT), over))
+        m.d.sync += negate.eq(Mux(of_target, target_negative & (kind == _Pass.EXPECT), over & ~self._gradual))
 
         # clocks 3 to 8: multiply, sign, round, add to the amplitude of the pulse before
         product = register(m, register(m, a * b, "product_4"), "product_5")
@@ -349,17 +350,16 @@ class WriteVerify(wiring.Component):
         # An expected sum is a rounded magnitude with a sign: a negative tie is rounded away from 0 too.
         expected = (product + (1 << 15) - register(m, negate, "negate_6")) >> 16
         rounded = register(m, Mux(kind == _Pass.EXPECT, expected,
-                                  Mux(of_target, round_shift(product, _ONE), round_shift(product, 8))),
+                                  Mux(of_target, round_shift(product, _ONE),
+                                      Mux(gradual, product, round_shift(product, 8)))),
                            "rounded_7")
         m.submodules.judged = ring = Delay(shape=_judged_layout, clocks=4)
         m.d.comb += ring.i.eq(judged)
-        free = self._gradual & (kind != _Pass.EXPECT) & ~direct  # of the error's size
-        added = Mux(free, Mux(ring.o.grow, settings.increment, settings.first_amplitude), rounded)
-        total = register(m, Mux(ring.o.grow, ring.o.plan.amplitude, 0) + added, "total_8")
+        total = register(m, Mux(ring.o.grow, ring.o.plan.amplitude, 0) + rounded, "total_8")
         judged_8 = Signal(_judged_layout, name="judged_8", reset_less=True)
         m.d.sync += judged_8.eq(ring.o)
 
-        self._store(m, valid_8, column_8, total, judged_8)
+        self._store(m, valid_8, column_8, total, judged_8, Mux(gradual, settings.least_amplitude, 0))
 
     def _judge(self, m, plan, tally, down, error_size, magnitude, target_negative, change):
         """Clock 2: return, a clock later, what becomes of a column; and whether the error calls for the partner."""
@@ -454,11 +454,12 @@ class WriteVerify(wiring.Component):
                 m.d.comb += factor.eq(Mux(minor, settings.minor_step, settings.main_step))
         return factor
 
-    def _store(self, m, valid, column, total, judged):
+    def _store(self, m, valid, column, total, judged, least):
         """Clock 8: store plan and tally of a column; a clock later its pulse leaves."""
         kind, limit = self._pass, self.settings.amplitude_limit
         amplitude = Signal(G16_BITS)
-        m.d.comb += amplitude.eq(Mux(total < 0, 0, Mux(total > limit, limit, total)))
+        floored = Mux(total < least, least, total)
+        m.d.comb += amplitude.eq(Mux(floored > limit, limit, floored))
         plan, tally = self._plan_write, self._tally_write
         stored = valid & (kind != _Pass.TOTAL)
         m.d.comb += [

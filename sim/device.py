@@ -25,6 +25,7 @@ from rtl.params.formats import (
     GMAX_G16,
     LOG_TIME_FRACTION,
     NU_FRACTION,
+    SPREAD_BITS,
     VARIATION_FRACTION,
     exp2_table,
 )
@@ -53,7 +54,8 @@ def pulsed_states(tables: Ints, amplitude: Ints, xi: Ints, state_bits: int) -> I
 
 @dataclasses.dataclass(frozen=True)
 class Born:
-    """What devices are born with: their steps up and down (14 fraction bits), endurance, and whether they are stuck."""
+    """What devices are born with: the sizes of their steps up and down (12 fraction bits), endurance, and whether
+    they are stuck."""
 
     up: Ints
     down: Ints
@@ -68,9 +70,9 @@ class Born:
 def born(tables: Ints, words: tuple[NDArray[np.uint32], NDArray[np.uint32]], *, common: bool, stuck_rate: int) -> Born:
     """Return what devices of these two hash words (VARIATION) are born with."""
     byte = words[0].astype(np.int64)
-    up, down, endurance = byte & 0xFF, byte >> 8 & 0xFF, byte >> 16 & 0xFF
-    variation = tables[Table.VARIATION]
-    return Born(variation.take(up), variation.take(up if common else down), tables[Table.ENDURANCE].take(endurance),
+    up, down, endurance = byte & 0x7F, byte >> 8 & 0x7F, byte >> 16 & 0xFF
+    of_up, of_down = tables[Table.VARIATION].reshape(2, 128)
+    return Born(of_up.take(up), of_down.take(up if common else down), tables[Table.ENDURANCE].take(endurance),
                 words[1] < stuck_rate)
 
 
@@ -78,17 +80,18 @@ def stepped_states(tables: Ints, states: Ints, amplitude: Ints, down: Any, devic
                    state_bits: int) -> Ints:
     """Return the states that gradual pulses leave, 0 to Gmax, with a Gaussian sample `xi` for each.
 
-    amplitude : 12 fraction bits
+    amplitude : 12 fraction bits; pulses of a train scatter apart, so that what scatters is its root, to within 1.5
     down : whether the pulse takes away
     """
     g16 = states << (G16_BITS - state_bits)
-    index = np.maximum(g16 >> _INDEX_SHIFT, 1)  # entry 0 is that of RESET
+    index = g16 >> _INDEX_SHIFT
     step = np.where(down, tables[Table.STEP_DOWN].take(index), tables[Table.STEP_UP].take(index))
-    unit = round_shift(step * np.where(down, device.down, device.up), VARIATION_FRACTION)
+    index = np.maximum(index, 1)  # the spread of entry 0 is that of RESET
     spread = np.where(down, tables[Table.RELAX_SIGMA].take(index), tables[Table.PULSE_SIGMA].take(index))
-    unit += round_shift(spread * xi, GAUSS_FRACTION)
-    unit = np.clip(unit, -_UNIT_MAX, _UNIT_MAX)
-    x = g16 + round_shift(amplitude * np.where(down, -unit, unit), AMPLITUDE_FRACTION)
+    xi = xi >> sum((amplitude >> bit > 0).astype(np.int64) for bit in SPREAD_BITS)
+    unit = np.clip(step + round_shift(spread * xi, GAUSS_FRACTION), -_UNIT_MAX, _UNIT_MAX)
+    strength = np.minimum(amplitude * np.where(down, device.down, device.up) >> VARIATION_FRACTION, G16_MAX)
+    x = g16 + round_shift(strength * np.where(down, -unit, unit), AMPLITUDE_FRACTION)
     return _state(np.clip(x, 0, GMAX_G16), state_bits)
 
 

@@ -46,6 +46,7 @@ def _law(form: str, source: str, *coefficients: float, unit: str = "1") -> Law:
 _ITERATIONS = Number(30, "reads", "N", "HERMES project chip, at most 30 iterations (Le Gallo 2023)")
 _LOOP: dict[str, Any] = {"pulse_share": _assumed(0.5), "averages": _assumed(4, "reads"), "iterations": _ITERATIONS,
          "step": _assumed(0.5)}
+_GRADUAL_STEP = _assumed(0.25, text="assumed; of the largest step, so that steeper devices do not overshoot")
 _PCM_READ = _law("power", f"{_AIHWKIT}, WeightNoiseType.PCM_READ, w_noise", 0.0175, 0.5)
 
 PCM = Technology(
@@ -89,7 +90,7 @@ PCM_SET = Technology(
     step_up=_law("exponential", f"{_DEVICES}, PCMPresetDevice", 0.005, 0.005 * 27.235, -5.0),
     cycle_spread=_c(0.6, "1", f"{_DEVICES}, PCMPresetDevice"),
     device_spread=_c(0.2, "1", f"{_DEVICES}, PCMPresetDevice"),
-    window=_assumed(0.6, "uS"), averages=_LOOP["averages"], iterations=_ITERATIONS, step=_LOOP["step"])
+    window=_assumed(0.6, "uS"), averages=_LOOP["averages"], iterations=_ITERATIONS, step=_GRADUAL_STEP)
 
 
 def _wan(*powers: float) -> Law:
@@ -151,7 +152,7 @@ def _array(name: str, title: str, source: str, gmax: Number, *, dw: float, up: t
         range_spread=_c(bound_spread, "1", source), asymmetry=_c(asymmetry, "1", source),
         asymmetry_spread=_c(asymmetry_spread, "1", source), write_noise=_c(write_noise * dw / span, "1", source),
         window=Number(0.024 * gmax.one, gmax.unit, "X", "assumed: 2.4 % of Gmax"),
-        averages=_LOOP["averages"], iterations=_ITERATIONS, step=_LOOP["step"], **more)
+        averages=_LOOP["averages"], iterations=_ITERATIONS, step=_GRADUAL_STEP, **more)
 
 
 def _soft(bounds: tuple[float, float] = (-1.0, 1.0), gamma: tuple[float, float] = (1.0, 1.0)) -> dict[str, Any]:

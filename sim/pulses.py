@@ -1,29 +1,36 @@
 """What a chip is told of the pulses of a technology: how devices step, differ, stick and wear.
 
-Write-verify of one-way and bipolar devices gives *gradual* pulses. Amplitude 1 stands for a train of nominal pulses,
-as many as move a device by 1/200 of its range (one, where one moves it further); amplitudes grow by 1 from pulse to
-pulse where trains are that fine, and pulses are identical where they are not. Both are assumed; no source tells how
-programming pulses of devices known from training grow.
+Write-verify of one-way and bipolar devices gives *gradual* pulses. Amplitude 1 stands for a train of nominal pulses:
+as many as move a device by 1/200 of its range, or more where its steps shrink so much towards its bounds that sixteen
+trains a read would not get there, or one, where one moves it further. The amplitude follows the measured error; where
+nominal pulses are coarse, weaker ones than nominal are given. No source tells how programming pulses of devices known
+from training grow: this is assumed.
 """
 
 import math
+from collections.abc import Callable
 from statistics import NormalDist
-from typing import Any
 
 import numpy as np
 
 from rtl.params import Geometry, PulseKind, Table
-from rtl.params.formats import AMPLITUDE_FRACTION, G16_BITS, G16_MAX, GMAX_G16, VARIATION_FRACTION
+from rtl.params.formats import AMPLITUDE_FRACTION, G16_BITS, G16_MAX, GMAX_G16, SPREAD_SHIFT, VARIATION_FRACTION
 from sim.fixed import Ints
 from sim.law import Floats
 from sim.technology import STATISTICAL, Technology
 
-__all__ = ["ENTRIES", "check_pulses", "down_spread", "nominal_move", "pulse_kind", "pulse_settings", "pulse_tables",
+__all__ = ["ENTRIES", "check_pulses", "down_spread", "largest_move", "nominal_move", "pulse_kind", "pulse_settings", "pulse_tables",
            "train", "wear_begins"]
 
 ENTRIES = 256
+_SIZES = 128
+_OF_GMAX = GMAX_G16 * ENTRIES >> G16_BITS  # entries up to Gmax
 _FINE = 1 / 200
 _TRAIN_MAX = 64
+_LARGEST = 1 << G16_BITS - AMPLITUDE_FRACTION  # amplitude
+_SWEEP_READS = 15  # so that a device of half the nominal size still is there in thirty
+_NEARLY = 0.975  # of Gmax
+_SLOPE = 1e-6
 _REFRESH_SHARE = 0.25
 """Where the partner stands at most, as g: aihwkit refreshes one-sided pairs there (PCMPresetUnitCell)."""
 
@@ -36,34 +43,30 @@ def pulse_kind(device: Technology, way: str) -> PulseKind:
     return PulseKind.MELT if way == STATISTICAL else _KINDS[device.pulse]
 
 
-def pulse_tables(device: Technology, geometry: Geometry, way: str, g: Floats) -> dict[Table, Ints]:
-    """Return the tables of steps, of what devices are born with, and for gradual pulses that of their spread.
-
-    g : conductance of each entry of a table of steps
-    """
+def pulse_tables(device: Technology, geometry: Geometry, way: str) -> dict[Table, Ints]:
+    """Return the tables of steps, of what devices are born with, and for gradual pulses that of their spread."""
+    sizes = np.concatenate([_sizes(device, down=down) for down in (False, True)])
     found = {Table.STEP_UP: np.zeros(ENTRIES), Table.STEP_DOWN: np.zeros(ENTRIES),
-             Table.VARIATION: _sizes(device) / _scale(device) * (1 << VARIATION_FRACTION),
-             Table.ENDURANCE: _endurance(device, geometry)[0]}
+             Table.VARIATION: sizes * (1 << VARIATION_FRACTION), Table.ENDURANCE: _endurance(device, geometry)[0]}
     if pulse_kind(device, way) != PulseKind.MELT:
-        up, down = _steps(device, g)
-        sigma = _cycle_spread(device, up)
-        up, down = up * _scale(device), down * _scale(device)
-        sigma[0] = 0.0 if device.programmed is None else float(device.programmed(0.0)) / device.range
+        (up, sigma), (down, _) = (_train_of(device, down=down) for down in (False, True))
+        sigma *= 1 << SPREAD_SHIFT
+        sigma[0] = 0.0  # of RESET: its spread is all relaxation
         found |= {Table.STEP_UP: up * GMAX_G16, Table.STEP_DOWN: down * GMAX_G16, Table.PULSE_SIGMA: sigma * GMAX_G16}
     return {table: _words(values) for table, values in found.items()}
 
 
-def down_spread(device: Technology, g: Floats) -> Ints:
+def down_spread(device: Technology) -> Ints:
     """Return the table of the spread of gradual pulses down, which stands in RELAX_SIGMA during PROGRAM."""
-    return _words(_cycle_spread(device, _steps(device, g)[1]) * GMAX_G16)
+    return _words(_train_of(device, down=True)[1] * (GMAX_G16 << SPREAD_SHIFT))
 
 
 def _words(values: Floats) -> Ints:
     return np.clip(np.rint(values), 0, _WORD_MAX).astype(np.int64)
 
 
-def pulse_settings(device: Technology, geometry: Geometry, way: str) -> dict[str, int]:
-    """Return the registers of pulses.
+def pulse_settings(device: Technology, geometry: Geometry, way: str, counts_per_g: float) -> dict[str, int]:
+    """Return the registers of pulses. `counts_per_g` is the sum of codes of a verify for each g16.
 
     Raises
     ------
@@ -72,7 +75,7 @@ def pulse_settings(device: Technology, geometry: Geometry, way: str) -> dict[str
     """
     check_pulses(device, geometry, way)
     kind = pulse_kind(device, way)
-    settings = {"pulse_kind": int(kind), "amplitude_limit": G16_MAX, "first_amplitude": 0, "increment": 0, "restart": 0,
+    settings = {"pulse_kind": int(kind), "amplitude_limit": G16_MAX, "least_amplitude": 0, "restart": 0,
                 "refresh_limit": 0, "absorb": 0, "minor_only": 0, "common_variation": 1, "stuck_rate": 0,
                 "stuck_value": 0, "wear_rate": 0, "direct": 0}
     if device.stuck or device.wear:
@@ -84,11 +87,14 @@ def pulse_settings(device: Technology, geometry: Geometry, way: str) -> dict[str
     if device.wear:
         settings["wear_rate"] = min(round(_endurance(device, geometry)[1] * 2**32), 2**32 - 1)
     if kind != PulseKind.MELT:
-        unit = nominal_move(device)
+        unit, largest = nominal_move(device), largest_move(device)
         one = 1 << AMPLITUDE_FRACTION
+        step = device.number("step").one * one / (largest * GMAX_G16 * counts_per_g)
+        least = min(0.5 * device.number("window").one / (device.range * largest), 1.0)
         spreads = [0.0 if number is None else number.one for number in (device.asymmetry_spread, device.device_spread)]
         settings |= {
-            "first_amplitude": one, "increment": one if unit <= 2 * _FINE else 0, "absorb": 1,
+            "main_step": _factor(step / geometry.significance), "minor_step": _factor(step),
+            "least_amplitude": max(round(least * one), 1), "absorb": 1,
             "refresh_limit": min(max(round(_REFRESH_SHARE / unit), 1), 63),
             "common_variation": int(spreads[0] <= spreads[1]),
         }
@@ -118,28 +124,49 @@ def check_pulses(device: Technology, geometry: Geometry, way: str) -> None:
                          f"geometry {geometry.name!r} cannot hold it in {geometry.state_bits} state_bits")
 
 
+def _train_of(device: Technology, *, down: bool) -> tuple[Floats, Floats]:
+    """Return the move of a device of nominal size by a pulse of amplitude 1, and its spread, for each entry of a table.
+
+    Pulse after pulse of a train: each steps from where the one before left the device, and so does its spread. Bounds
+    are those of the device: gates know them.
+    """
+    g = (np.arange(ENTRIES) + 0.5) * (1 << G16_BITS) / ENTRIES / GMAX_G16
+    place, variance = g, np.zeros(ENTRIES)
+    for _ in range(train(device)):
+        step = _step(device, place, down=down)
+        ahead = _step(device, place + _SLOPE, down=down)
+        slope = (ahead - step) / _SLOPE * (-1 if down else 1)
+        variance = variance * (1 + slope)**2 + _cycle_spread(device, step)**2
+        place = place - step if down else place + step
+    return np.abs(place - g), np.sqrt(variance)
+
+
 def _cycle_spread(device: Technology, step: Floats) -> Floats:
-    """Return the spread of a pulse of amplitude 1 from cycle to cycle: the mean square over devices of all sizes."""
+    """Return the spread of one nominal pulse from cycle to cycle, of a device of nominal size."""
     if device.cycle_spread is None or not device.programming:
         return np.zeros_like(step)
-    size = math.sqrt(float((_sizes(device)**2).mean()))
-    one = np.full_like(step, device.cycle_spread.one) if device.cycle_spread.unit == "g" else (
-        device.cycle_spread.one * step / train(device))
-    return size * one * math.sqrt(train(device))
+    return np.full_like(step, device.cycle_spread.one) if device.cycle_spread.unit == "g" else (
+        device.cycle_spread.one * step)
 
 
-def _steps(device: Technology, g: Floats) -> tuple[Floats, Floats]:
-    """Return gain and loss of g by a pulse of amplitude 1; 0 where a technology has no such pulse."""
+def _step(device: Technology, g: Floats, *, down: bool) -> Floats:
+    """Return gain or loss of g by a nominal pulse; 0 where a technology has no such pulse."""
+    if down and device.pulse != "bipolar":
+        return np.zeros_like(g)
+    return np.maximum(device.law("step_down" if down else "step_up")(g), 0) * _share(device, down=down)
+
+
+def _share(device: Technology, *, down: bool) -> float:
+    """Return how much asymmetry leaves of the steps one way."""
     asymmetry = 0.0 if device.asymmetry is None else device.asymmetry.one
-    pulses = train(device)
-    up = device.law("step_up")(g) * (1 + min(asymmetry, 0.0))
-    down = device.law("step_down")(g) * (1 - max(asymmetry, 0.0)) if device.pulse == "bipolar" else np.zeros_like(up)
-    return np.maximum(up, 0) * pulses, np.maximum(down, 0) * pulses
+    return 1 - max(asymmetry, 0.0) if down else 1 + min(asymmetry, 0.0)
 
 
 def train(device: Technology) -> int:
     """Return the nominal pulses that amplitude 1 stands for."""
-    return min(max(round(_FINE / max(_nominal(device), 1e-9)), 1), _TRAIN_MAX)
+    fine = _FINE / max(_nominal(device), 1e-9)
+    sweep = _sweep(device) / (_LARGEST * _SWEEP_READS)
+    return min(max(round(max(fine, sweep)), 1), _TRAIN_MAX)
 
 
 def nominal_move(device: Technology) -> float:
@@ -147,29 +174,40 @@ def nominal_move(device: Technology) -> float:
     return _nominal(device) * train(device)
 
 
+def _sweep(device: Technology) -> float:
+    """Return the nominal pulses that bring a device from its lowest conductance nearly to its largest."""
+    g = np.arange(0.0, _NEARLY, 1 / 400)
+    return float((1 / 400 / np.maximum(_step(device, g, down=False), 1e-9)).sum())
+
+
+def largest_move(device: Technology) -> float:
+    """Return the largest step of amplitude 1 of a device of nominal size, as g."""
+    return float(max(_train_of(device, down=down)[0][:_OF_GMAX].max() for down in (False, True)))
+
+
+def _factor(value: float) -> int:
+    return min(max(round(value), 1), _WORD_MAX)
+
+
 def _nominal(device: Technology) -> float:
     """Return the median step of one nominal pulse, as g."""
     return float(np.median(device.law("step_up")(np.linspace(0.0, 1.0, 101))))
 
 
-def _sizes(device: Technology) -> Floats:
-    """Return quantiles of the size of a device's steps, median 1: normal, or log-normal where the spread is large.
+def _sizes(device: Technology, *, down: bool) -> Floats:
+    """Return sizes of a device's steps one way, median 1: normal, or log-normal where the spread is large.
 
-    aihwkit draws both ways; its presets with spreads above one half are the log-normal ones. What differs between the
-    directions of one device adds to the spread of each.
+    Each stands for as many devices, and is their mean. aihwkit draws both ways; its presets with spreads above one half
+    are the log-normal ones. What differs between the directions of one device adds to the spread of each.
     """
     if device.device_spread is None or not device.programming:
-        return np.ones(ENTRIES)
-    xi = _quantiles()
-    if device.device_spread.one > 0.5:
-        return np.exp(device.device_spread.one * xi)
+        return np.ones(_SIZES)
+    spread = device.device_spread.one
+    if spread > 0.5:
+        return math.exp(spread**2 / 2) * _SIZES * np.diff(_normal_cdf(_EDGES - spread))
     between = 0.0 if device.asymmetry_spread is None else device.asymmetry_spread.one
-    return np.maximum(1 + math.hypot(device.device_spread.one, between) * xi, 0)
-
-
-def _scale(device: Technology) -> float:
-    """Return the power of two that brings all sizes below 4, which is what a word of their table holds."""
-    return 2.0 ** max(math.ceil(math.log2(float(_sizes(device).max()) / 3.99)), 0)
+    density = np.exp(-_EDGES**2 / 2) / math.sqrt(2 * math.pi)
+    return np.maximum(1 - math.hypot(spread, between) / _share(device, down=down) * _SIZES * np.diff(density), 0)
 
 
 def _endurance(device: Technology, geometry: Geometry) -> tuple[Floats, float]:
@@ -183,6 +221,11 @@ def _endurance(device: Technology, geometry: Geometry) -> tuple[Floats, float]:
     return pulses * rate, rate
 
 
-def _quantiles() -> Any:
+def _quantiles() -> Floats:
     normal = NormalDist()
     return np.array([normal.inv_cdf((k + 0.5) / ENTRIES) for k in range(ENTRIES)])
+
+
+_normal_cdf: Callable[[Floats], Floats] = np.vectorize(NormalDist().cdf, otypes=[np.float64])
+_EDGES = np.array([-np.inf, *(NormalDist().inv_cdf(k / _SIZES) for k in range(1, _SIZES)), np.inf])
+"""Between equal shares of a normal distribution."""

@@ -41,7 +41,6 @@ from sim.technology import (
     drift_spread,
     heat_shift,
     mean_shift,
-    reset_edge,
     sigma_flicker,
     sigma_programmed,
     sigma_pulse,
@@ -84,7 +83,7 @@ def programming_tables(device: Technology, *, way: str = CLOSED_LOOP,
     """
     found = tables(device, way=way, geometry=geometry)
     if pulse_kind(device, way) != PulseKind.MELT:
-        found[Table.RELAX_SIGMA] = down_spread(device, _entries())
+        found[Table.RELAX_SIGMA] = down_spread(device)
     return found
 
 
@@ -95,17 +94,33 @@ def _tables(device: Technology, age_seconds: float, way: str, geometry: Geometry
     per_unit = GMAX_G16 / device.range
     pulse = _sigma_landed(device, g, way, geometry)
     relaxed = sigma_relaxed(device, g, age_seconds, way=way, geometry=geometry)
-    # A device near zero cannot be told from a RESET one, unless its state is its target.
-    origin = g if _static(way, geometry) else np.where(g < reset_edge(device), 0.0, g)
+    mean, spread = _exponents(device, g, way, geometry)
     headroom = 0.0 if device.headroom is None else device.headroom.one * device.range
     return {
         Table.PULSE_SIGMA: _words(pulse * per_unit),
         Table.RELAX_SIGMA: _words(relaxed * per_unit),
-        Table.NU_MEAN: _words(drift_mean(device, origin) * (1 << NU_FRACTION)),
-        Table.NU_SIGMA: _words(drift_spread(device, origin) * (1 << NU_FRACTION)),
+        Table.NU_MEAN: _words(mean * (1 << NU_FRACTION)),
+        Table.NU_SIGMA: _words(spread * (1 << NU_FRACTION)),
         Table.FLICKER: _words(sigma_flicker(device, g, age_seconds) * (1 << NU_FRACTION)),
         Table.SHIFT: _signed_words((mean_shift(device, g, age_seconds) + heat_shift(device, g) + headroom) * per_unit),
-    } | pulse_tables(device, geometry, way, g)
+    } | pulse_tables(device, geometry, way)
+
+
+def _exponents(device: Technology, g: Floats, way: str, geometry: Geometry) -> tuple[Floats, Floats]:
+    """Return mean and spread of the drift exponent of devices whose state is g.
+
+    Sources draw it from the target, and write-verify leaves states beside it: their own spread and the law's bend are
+    taken off, so that devices of one target have its mean and spread.
+    """
+    mean, spread = drift_mean(device, g), drift_spread(device, g)
+    if way != CLOSED_LOOP or device.pulse != "melt":
+        return mean, spread
+    left = sigma_loop(device, g, geometry) / device.range
+    slope = np.gradient(mean[1:], g[1:])
+    bend = np.gradient(slope, g[1:])
+    mean[1:] -= bend * left[1:]**2 / 2
+    spread[1:] = np.sqrt(np.maximum(spread[1:]**2 - (slope * left[1:])**2, 0))
+    return mean, spread
 
 
 def _static(way: str, geometry: Geometry) -> bool:
@@ -126,8 +141,7 @@ def sigma_relaxed(device: Technology, g: Floats, age_seconds: float = 0.0, *, wa
                   geometry: Geometry = _NOMINAL) -> Floats:
     """Return the spread that is drawn when a device is aged, so that it has the published one at that age.
 
-    After write-verify, a device close to zero cannot be told from a RESET one, and that already has its full spread:
-    there is no relaxation.
+    A RESET device has all of it, as no loop works on it.
 
     Raises
     ------
@@ -140,16 +154,14 @@ def sigma_relaxed(device: Technology, g: Floats, age_seconds: float = 0.0, *, wa
     if way == STATISTICAL:
         return np.sqrt(np.maximum(total**2 - _sigma_landed(device, g, way, geometry)**2, 0))
     if pulse_kind(device, way) != PulseKind.MELT:  # small steps end anywhere in the window
-        return np.sqrt(np.maximum(total**2 - device.number("window").one**2 / 3, 0))
-    left = sigma_loop(device, g, geometry)
-    edge = reset_edge(device)
-    _check_loop(device, geometry, g, left, sigma_programmed(device, g), edge)
-    return np.where(g < edge, 0.0, np.sqrt(np.maximum(total**2 - left**2, 0)))
+        return np.sqrt(np.maximum(total**2 - np.where(g > 0, device.number("window").one**2 / 3, 0.0), 0))
+    left = np.where(g > 0, sigma_loop(device, g, geometry), 0.0)
+    _check_loop(device, geometry, g, left, sigma_programmed(device, g))
+    return np.sqrt(np.maximum(total**2 - left**2, 0))
 
 
-def _check_loop(device: Technology, geometry: Geometry, g: Floats, left: Floats, published: Floats,
-                edge: float) -> None:
-    excess = np.where((g >= edge) & (g <= 1) & (published > 0), left - published, 0.0)
+def _check_loop(device: Technology, geometry: Geometry, g: Floats, left: Floats, published: Floats) -> None:
+    excess = np.where((g <= 1) & (published > 0), left - published, 0.0)
     k = int(excess.argmax())
     if excess[k] <= 0:
         return
@@ -270,7 +282,7 @@ def verify_settings(device: Technology, geometry: Geometry, way: str = CLOSED_LO
         "main_step": min(round(correction / geometry.significance), _WORD_MAX),
         "minor_step": min(round(correction), _WORD_MAX),
         "main_scale": round((1 << 15) / geometry.significance),
-    } | pulse_settings(device, geometry, way)
+    } | pulse_settings(device, geometry, way, counts_per_g)
     if way == STATISTICAL:
         return common | {"verify_noise": 0, "window": 0, "iterations": geometry.pairs - 1}
     return common | {

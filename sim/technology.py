@@ -15,7 +15,7 @@ import numpy as np
 from sim.law import Ageing, Floats, Law, Number
 
 __all__ = ["CLOSED_LOOP", "EFFECTS", "FAULTS", "GRADIENT", "PULSES", "STATISTICAL", "TEMPERATURES", "WAYS",
-           "Technology", "drift_mean", "drift_spread", "heat_shift", "mean_shift", "reset_edge", "sigma_flicker",
+           "Technology", "drift_mean", "drift_spread", "heat_shift", "mean_shift", "sigma_flicker",
            "sigma_programmed", "sigma_pulse", "sigma_read"]
 
 PULSES = ("melt", "one-way", "bipolar", "bits")
@@ -319,19 +319,10 @@ def heat_shift(device: Technology, g: Any) -> Floats:
 
 
 def sigma_pulse(device: Technology, g: Any) -> Floats:
-    """Return the spread of one melt pulse to g; a pulse to 0 (RESET) is not verified, so it has the full spread."""
+    """Return the spread of one melt pulse to g; RESET (g = 0) has none: its spread is all relaxation."""
     g = np.asarray(g, np.float64)
     share = device.number("pulse_share").one if device.window_error else 0.0
-    return sigma_programmed(device, g) * np.where(g > 0, share, 1.0)
-
-
-def reset_edge(device: Technology) -> float:
-    """Return the g below which a device cannot be told from a RESET one: 2.2 times its spread, above 97 % of them.
-
-    At three times, too many devices that were programmed low would count as RESET: the drift of HERMES devices at
-    g = 0.05 would be 4 % off its mean.
-    """
-    return 0.0 if device.programmed is None else 2.2 * float(device.programmed(0.0)) / device.range
+    return sigma_programmed(device, g) * np.where(g > 0, share, 0.0)
 
 
 def drift_mean(device: Technology, g: Any) -> Floats:

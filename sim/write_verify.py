@@ -8,7 +8,8 @@ on what is left: on the minor pair, or on the other side of the only pair. What 
 device:
 
 - melt: the amplitude follows the error; side as above.
-- bipolar: up or down by the sign of the error; the amplitude grows while that stays, and starts again when it changes.
+- bipolar: up or down by the sign of the error; while that stays, the amplitude grows with each error, and starts again
+  when it changes.
 - one-way: up, on the side that the error calls for. A pulse of the partner counts, and when there were `refresh_limit`
   of them the pair is RESET, the partner first, the other with the next pulse. With `restart` an overshoot is no matter
   for the partner: the device itself is RESET. Both start over, and are counted as refreshes.
@@ -87,7 +88,7 @@ class _Plan:
     down: Flags
     """Way that the last error called for."""
     fresh: Flags
-    """No gradual pulse yet: the next has the first amplitude."""
+    """No gradual pulse yet: the next adds to none before it."""
     partner: Ints
     """Pulses of the partner since it was RESET."""
     draining: Flags
@@ -213,16 +214,16 @@ class _Loop:
         error, negative, old = self.error(which), plan.negative[which], plan.amplitude[which]
         down = error < 0
         over = down != negative
+        step = settings["minor_step" if self.second and self.geometry.pairs == 2 else "main_step"]
         if not self.gradual:
             size = np.where(negative, -1, 1) * np.clip(error, -ERROR_MAX, ERROR_MAX)
-            step = settings["minor_step" if self.second and self.geometry.pairs == 2 else "main_step"]
             amplitude = np.clip(old + round_shift(size * step, 8), 0, settings["amplitude_limit"])
             reset = np.zeros_like(down)
             side = negative
         else:
             grow = ~plan.fresh[which] & (down == plan.down[which])
-            amplitude = np.minimum(np.where(grow, old + settings["increment"], settings["first_amplitude"]),
-                                   settings["amplitude_limit"])
+            wanted = np.where(grow, old, 0) + np.minimum(np.abs(error), ERROR_MAX) * step
+            amplitude = np.minimum(np.maximum(wanted, settings["least_amplitude"]), settings["amplitude_limit"])
             side, reset = (negative, np.zeros_like(down)) if self.bipolar else self._one_way(which, work, down, over)
         plan.fresh[which] = np.where(work, reset, plan.fresh[which])
         plan.down[which] = np.where(work, down, plan.down[which])

@@ -133,10 +133,13 @@ ITERATION_BITS = 9
 AMPLITUDE_FRACTION = 12
 """Fraction bits of the amplitude of a gradual pulse: 1 is the nominal one."""
 
+SPREAD_BITS, SPREAD_SHIFT = (9, 11, 13, 15), 2
+"""The spread of a unit is halved for each of these that an amplitude reaches; at amplitude 1 it is shifted so far."""
+
 DIRECT_DOWN, DIRECT_MINOR = 16, 17
 """Bits of |target| of a `direct` pulse above its amplitude: it takes away; it is for the minor pair."""
 
-VARIATION_FRACTION = 14
+VARIATION_FRACTION = 12
 """Fraction bits of what a device's steps are multiplied by."""
 
 HASH_ROUNDS = 13

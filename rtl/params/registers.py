@@ -105,7 +105,8 @@ class Table(enum.IntEnum):
     STEP_DOWN = 7
     """Step of a gradual pulse of amplitude 1 against the state, g16."""
     VARIATION = 8
-    """Inverse distribution of the size of steps from device to device, indexed by a random byte; 14 fraction bits."""
+    """Inverse distribution of the size of steps from device to device, 12 fraction bits: of steps up, indexed by seven
+    random bits, and from entry 128 on of steps down."""
     ENDURANCE = 9
     """Inverse distribution of the wear that a device endures, indexed by a random byte."""
 
@@ -141,16 +142,15 @@ _ENGINE_REGISTERS = (
     ("window", 16, "rw", "accepted |error| of the sum of codes"),
     ("iterations", 8, "rw", "most verify reads of a cell in each phase of PROGRAM"),
     ("counts_per_g", 16, "rw", "sum of codes per g16, 16 fraction bits"),
-    ("main_step", 16, "rw", "g16 of amplitude per count of error, main pair, 8 fraction bits"),
+    ("main_step", 16, "rw", "amplitude per count of error, main pair: of melt pulses g16, 8 fraction bits; of gradual "
+     "ones 12 fraction bits, added to the amplitude before while the error keeps its sign"),
     ("minor_step", 16, "rw", "the same for the minor pair"),
     ("main_scale", 16, "rw", "g16 of first amplitude per g16 of target, main pair, 15 fraction bits (1/F)"),
     ("probe_ticks", 8, "rw", "signed pulse of the rows that PROBE drives, -127 to 127 ticks; 0 drives none"),
     ("probe_mode", 2, "rw", "of PROBE: bit 0 (dense) drives every row r, with its sign changed where r & the row asked "
      "for has odd parity (a Walsh function), not that row alone; bit 1 reads in the inference range"),
     ("pulse_kind", 2, "rw", "PulseKind of the devices"),
-    ("first_amplitude", 16, "rw", "amplitude of the first gradual pulse, and of the first after each change of the "
-     "error's sign; 12 fraction bits"),
-    ("increment", 16, "rw", "growth of the amplitude from gradual pulse to pulse: 0 makes them identical"),
+    ("least_amplitude", 16, "rw", "smallest amplitude of a gradual pulse, 12 fraction bits"),
     ("amplitude_limit", 16, "rw", "largest amplitude: g16 of a melt pulse, 12 fraction bits of a gradual one"),
     ("restart", 1, "rw", "one-way devices mend an overshoot by RESET and a new start, not on the partner"),
     ("refresh_limit", 6, "rw", "pulses of the partner after which a pair of one-way devices is RESET"),

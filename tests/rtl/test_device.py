@@ -80,7 +80,7 @@ def test_device_equals_model(state_bits, log_time, common, largest):
     state = np.concatenate([CORNERS, CORNERS, CORNERS, rng.integers(0, 65536, count - 3 * len(CORNERS))])
     row, column, device, iteration = (rng.integers(0, top, count) for top in (1024, 1024, 4, 512))
     gradual, down, amplitude = (rng.integers(0, top, count) for top in (2, 2, 65536))
-    amplitude[::2] >>= 3
+    amplitude[::2] >>= 6
     amplitude[:3 * len(CORNERS)] = np.tile(CORNERS, 3)
     state = state >> 16 - state_bits << 16 - state_bits
     names = ("g16", "gradual", "down", "amplitude", "row", "column", "device", "iteration")

@@ -76,9 +76,10 @@ def random_setup(rng, geometry):
 
 def random_pulses(rng, geometry):
     """Registers of pulses that reach most branches: every kind, stuck and worn devices."""
-    return {
-        "pulse_kind": int(rng.integers(3)), "first_amplitude": int(rng.integers(1 << 13)),
-        "increment": int(rng.integers(2)) * int(rng.integers(1 << 12)),
+    kind = int(rng.integers(3))
+    steps = {name: int(rng.integers(1 << 9)) for name in ("main_step", "minor_step")} if kind else {}
+    return steps | {
+        "pulse_kind": kind, "least_amplitude": int(rng.integers(1 << 13)),
         "amplitude_limit": int(rng.integers(1 << 13, 1 << 16)),
         "restart": int(rng.integers(2)), "refresh_limit": int(rng.integers(4)), "absorb": int(rng.integers(2)),
         "minor_only": int(rng.integers(2)) * int(rng.integers(1 << 16)), "common_variation": int(rng.integers(2)),

@@ -50,10 +50,10 @@ def soft(g):
 
 @pytest.mark.parametrize("down", [False, True])
 def test_steps_have_their_mean_and_both_spreads(down):
-    """Thirty pulses: spread from pulse to pulse adds in quadrature, that from device to device with the pulses."""
-    sizes = np.repeat(LOGNORMAL, 128)
-    array = array_of(STEP_UP=700 * soft(GRID), STEP_DOWN=300 + 0 * GRID, PULSE_SIGMA=400 + 0 * GRID,
-                     RELAX_SIGMA=250 + 0 * GRID, VARIATION=sizes * 2**14)
+    """Thirty pulses: a device's size scales its step and its spread from pulse to pulse alike."""
+    sizes = np.tile(np.repeat(LOGNORMAL, 64), 2)
+    array = array_of(STEP_UP=700 * soft(GRID), STEP_DOWN=300 + 0 * GRID, PULSE_SIGMA=4 * 400 + 0 * GRID,
+                     RELAX_SIGMA=4 * 250 + 0 * GRID, VARIATION=sizes * 2**12)
     settings = REGISTERS | {"seed": 3, "epoch": 2, "pulse_kind": PulseKind.BIPOLAR}
     array.states[:, 0] = begin = 40_000 if down else 1000
     pulse(array, settings, down=down, amplitude=1.5, count=30)
@@ -62,8 +62,8 @@ def test_steps_have_their_mean_and_both_spreads(down):
     size = rng.choice(LOGNORMAL, g.size)
     for _ in range(30):
         spread = 250 if down else 400
-        step = (300.0 if down else 700 * soft(g)) * size + spread * rng.standard_normal(g.size)
-        g = np.clip(g + (-1.5 if down else 1.5) * step, 0, FULL - 1)
+        step = (300.0 if down else 700 * soft(g)) + spread * rng.standard_normal(g.size)
+        g = np.clip(g + (-1.5 if down else 1.5) * step * size, 0, FULL - 1)
     seen = array.states[:, 0]
     error = np.sqrt(1 / seen.size + 1 / g.size)
     assert abs(seen.mean() - g.mean()) < max(0.01 * g.std(), 3 * g.std() * error)
@@ -72,7 +72,8 @@ def test_steps_have_their_mean_and_both_spreads(down):
 
 
 def test_a_device_keeps_its_size_and_directions_differ_unless_common():
-    array = array_of(STEP_UP=500 + 0 * GRID, STEP_DOWN=500 + 0 * GRID, VARIATION=np.linspace(0.5, 1.5, 256) * 2**14)
+    sizes = np.tile(np.linspace(0.5, 1.5, 128), 2)
+    array = array_of(STEP_UP=500 + 0 * GRID, STEP_DOWN=500 + 0 * GRID, VARIATION=sizes * 2**12)
     ends = {}
     for common in (0, 1):
         settings = REGISTERS | {"seed": 3, "pulse_kind": PulseKind.BIPOLAR, "common_variation": common}
@@ -91,7 +92,7 @@ def test_a_device_keeps_its_size_and_directions_differ_unless_common():
 def test_a_reset_has_the_spread_of_entry_0_and_steps_never_do():
     sigma = np.zeros(256)
     sigma[0] = 2000
-    array = array_of(STEP_UP=100 + 0 * GRID, PULSE_SIGMA=sigma, VARIATION=2**14 + 0 * GRID)
+    array = array_of(STEP_UP=100 + 0 * GRID, PULSE_SIGMA=sigma, VARIATION=2**12 + 0 * GRID)
     settings = REGISTERS | {"pulse_kind": PulseKind.ONE_WAY}
     pulse(array, settings)
     assert (array.states[:, 0] == 100).all()
@@ -102,7 +103,7 @@ def test_a_reset_has_the_spread_of_entry_0_and_steps_never_do():
 
 def test_stuck_devices_are_at_their_value_after_pulses_and_at_every_age():
     array = array_of(STEP_UP=3000 + 0 * GRID, RELAX_SIGMA=500 + 0 * GRID, NU_MEAN=4000 + 0 * GRID,
-                     VARIATION=2**14 + 0 * GRID)
+                     VARIATION=2**12 + 0 * GRID)
     settings = REGISTERS | {"seed": 5, "pulse_kind": PulseKind.ONE_WAY, "stuck_rate": round(0.04 * 2**32),
                             "stuck_value": 200 << 8}
     pulse(array, settings, count=3)
@@ -119,7 +120,7 @@ def test_stuck_devices_are_at_their_value_after_pulses_and_at_every_age():
 
 def test_wear_counts_a_share_of_the_pulses_and_worn_devices_stay():
     """Endurance of 10 or 30 wears, a fifth of the pulses wears: the same as drawn in floating point."""
-    array = array_of(STEP_UP=100 + 0 * GRID, VARIATION=2**14 + 0 * GRID, ENDURANCE=np.repeat([10, 30], 128))
+    array = array_of(STEP_UP=100 + 0 * GRID, VARIATION=2**12 + 0 * GRID, ENDURANCE=np.repeat([10, 30], 128))
     settings = REGISTERS | {"seed": 6, "pulse_kind": PulseKind.ONE_WAY, "wear_rate": round(0.2 * 2**32)}
     pulse(array, settings, count=120)
     rng = np.random.default_rng(1)
@@ -153,13 +154,17 @@ def build(kind, *, pairs=1, significance=1, rows=20, columns=32, sigma=0.3, step
     tiles = Tiles(geometry)
     tiles.records[0].update(tile=7, rows=rows, columns=columns)
     tiles.settings.update(verify_settings(technology("ideal"), geometry))
-    tiles.settings.update(seed=3, epoch=1, pulse_kind=kind, first_amplitude=4096, window=3, averages=4, iterations=100,
+    tiles.settings.update(seed=3, epoch=1, pulse_kind=kind, least_amplitude=4096, window=3, averages=4, iterations=100,
                           refresh_limit=20)
+    spread = sigma * step
+    if kind != PulseKind.MELT:
+        spread *= 4  # which is what the tables hold of gradual pulses
+        per_count = 4096 * (1 << 16) / (step * tiles.settings["counts_per_g"])
+        tiles.settings.update(main_step=round(0.25 * per_count / significance), minor_step=round(0.25 * per_count))
     tiles.settings.update(settings)
     programming = Programming(geometry, settings=tiles.settings, records=tiles.records, tiles=tiles)
-    for table, values in ((Table.STEP_UP, step), (Table.STEP_DOWN, step), (Table.PULSE_SIGMA, sigma * step),
-                          (Table.RELAX_SIGMA, sigma * step),
-                          (Table.VARIATION, 2**14)):
+    for table, values in ((Table.STEP_UP, step), (Table.STEP_DOWN, step), (Table.PULSE_SIGMA, spread),
+                          (Table.RELAX_SIGMA, spread), (Table.VARIATION, 2**12)):
         programming.array.tables[table] = round(values)
     programming.array.tables[Table.PULSE_SIGMA, 0] = 0
     return programming
@@ -201,10 +206,11 @@ def test_gradual_devices_converge(kind, pairs, significance):
         assert (unused == 0).all(), "the partner is RESET and keeps what that left"
 
 
-def test_growing_pulses_need_fewer_than_identical_ones():
+def test_pulses_that_follow_the_error_are_fewer_than_identical_ones():
     weights = weights_of(build(PulseKind.BIPOLAR))
-    identical = program(build(PulseKind.BIPOLAR, sigma=0, iterations=255, step=256), weights)
-    growing = program(build(PulseKind.BIPOLAR, sigma=0, iterations=255, step=256, increment=2048), weights)
+    same = {"sigma": 0, "iterations": 255, "step": 256}
+    identical = program(build(PulseKind.BIPOLAR, amplitude_limit=4096, **same), weights)
+    growing = program(build(PulseKind.BIPOLAR, **same), weights)
     assert identical["converged"].all()
     assert growing["converged"].all()
     assert growing["pulses"].mean() < 0.5 * identical["pulses"].mean()
@@ -232,16 +238,19 @@ def test_pairs_with_much_pulsed_partners_are_refreshed():
     assert 0 < (outcome["refreshes"] > 0).mean() < 1
     never = build(PulseKind.ONE_WAY, sigma=1.5, window=1, refresh_limit=63)
     assert program(never, weights)["refreshes"].max() == 0
-    assert never.array.states.min(axis=1).max() > 2 * programming.array.states.min(axis=1).max()
+    lower = [np.quantile(loop.array.states.min(axis=1), 0.95) for loop in (never, programming)]
+    assert lower[0] > 2 * lower[1]
 
 
 @pytest.mark.parametrize("kind", list(PulseKind))
 def test_stuck_cells_are_unresponsive_and_absorbed_where_possible(kind):
     """Every eighth device is stuck at 0.4 Gmax: the partner absorbs it for targets below, nothing does above."""
     common = {"stuck_rate": 1 << 29, "stuck_value": round(0.4 * GMAX_G16), "sigma": 0, "iterations": 120,
-              "first_amplitude": 2048, "refresh_limit": 63}
+              "least_amplitude": 2048, "refresh_limit": 63}
     if kind == PulseKind.MELT:
         common["sigma"] = 0.5
+    if kind == PulseKind.ONE_WAY:  # whose partner must not overshoot, as the stuck device could not mend it
+        common["amplitude_limit"] = 2048
     weights = np.abs(weights_of(build(kind)))
     failing, absorbing = build(kind, **common), build(kind, absorb=1, **common)
     before, after = program(failing, weights), program(absorbing, weights)

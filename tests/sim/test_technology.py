@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from rtl.params import Geometry, Table, preset
-from rtl.params.formats import GMAX_G16
+from rtl.params.formats import GAUSS_FRACTION, GMAX_G16, VARIATION_FRACTION
 from rtl.params.registers import EngineRegion, fields
 from sim.array import Array, Pulses
 from sim.convergence import Loop, converge
+from sim.device import relaxed_and_exponent
 from sim.presets import TECHNOLOGIES, technology
-from sim.tables import age_settings, column_noise, log_time, noise_gain, tables, verify_settings
+from sim.tables import age_settings, column_noise, log_time, noise_gain, sigma_loop, tables, verify_settings
 from sim.technology import mean_shift, sigma_flicker, sigma_programmed
 
 GMAX, T0, SIDE = 25.0, 20.0, 100
@@ -93,7 +94,9 @@ def test_pcm_reset_devices_are_clamped_gaussian():
     array, settings = array_of(technology("pcm"))
     mask = np.ones((SIDE, SIDE, 2), bool)
     array.pulse(settings, RECORD, np.arange(SIDE), Pulses.melt(mask, np.zeros((SIDE, SIDE), np.int64)), 0)
-    residual = array.states.ravel() * GMAX / GMAX_G16
+    assert not array.states.any(), "the residual is all relaxation: write-verify cannot see it"
+    xi = np.rint(np.random.default_rng(2).standard_normal(array.states.size) * (1 << GAUSS_FRACTION)).astype(np.int64)
+    residual = relaxed_and_exponent(array.tables, array.states.ravel(), xi, xi)[0] * GMAX / GMAX_G16
     drawn = np.maximum(0, 0.26348 * np.random.default_rng(3).standard_normal(100_000))
     assert_close(residual, drawn, np.std, std_error)
     assert_close(residual, drawn, np.mean, mean_error)
@@ -125,8 +128,9 @@ def test_switches_silence_their_own_effect_only():
     for switch, tables_off in silent.items():
         off = tables(device.replace(**{switch: False}), 3600.0)
         assert {table for table, values in off.items() if not values.any()} == tables_off | NOT_OF_MELT
-        if switch != "read":  # the loop's spread depends on read noise, so relaxation does
-            for table in set(Table) - tables_off:
+        if switch != "read":  # the loop's spread depends on read noise, so relaxation does; on it, drift exponents do
+            shaped = {Table.NU_MEAN, Table.NU_SIGMA} if switch == "programming" else set()
+            for table in set(Table) - tables_off - shaped:
                 np.testing.assert_array_equal(off[table], full[table])
     assert noise_gain(device.replace(read=False), GEOMETRY, 100) == 0
     assert verify_settings(device.replace(read=False), GEOMETRY)["verify_noise"] == 0
@@ -151,7 +155,7 @@ def test_the_three_errors_of_write_verify_have_switches():
 def test_ideal_is_noiseless():
     found = tables(technology("ideal"), DAY)
     assert not any(values.any() for table, values in found.items() if table not in (Table.VARIATION, Table.ENDURANCE))
-    assert (found[Table.VARIATION] == 1 << 14).all(), "all devices are alike"
+    assert (found[Table.VARIATION] == 1 << VARIATION_FRACTION).all(), "all devices are alike"
     assert (found[Table.ENDURANCE] == 65_535).all(), "no device wears"
     assert noise_gain(technology("ideal"), GEOMETRY, 100) == 0
 
@@ -307,15 +311,24 @@ def test_statistical_programming_draws_everything_from_the_target():
     assert not two[Table.RELAX_SIGMA].any()
 
 
-def test_drift_near_zero_is_that_of_a_reset_device():
-    """A device below 2.2 sigma of a RESET one (0.58 uS) cannot be told from one."""
+def test_entry_0_is_a_reset_device():
+    """A RESET lands at 0; all of its spread is relaxation, and its drift that of a target of 0."""
     found = tables(technology("pcm"))
-    edge = 2.2 * 0.26348 / 25
-    assert not found[Table.RELAX_SIGMA][:int(edge * 200)].any()
-    assert found[Table.RELAX_SIGMA][int(edge * 200) + 1] > 100
-    below, above = int(edge * 200) - 1, int(edge * 200) + 1
-    assert (found[Table.NU_MEAN][:below] == round(0.1 * 65536)).all()
-    assert found[Table.NU_MEAN][above] < round(0.085 * 65536)
+    assert found[Table.PULSE_SIGMA][0] == 0
+    assert found[Table.RELAX_SIGMA][0] == round(0.26348 / 25 * 51200)
+    assert found[Table.NU_MEAN][0] == round(0.1 * 65536)
+
+
+def test_drift_exponents_of_a_target_are_those_of_its_law():
+    """States lie beside their target by what write-verify leaves, and the exponent follows the state."""
+    device = technology("pcm-hermes-1")
+    found, rng = tables(device), np.random.default_rng(6)
+    for g, mean, spread in ((0.9975, 0.01765, 0.005547), (0.0525, 0.0960, 0.03305)):
+        states = g + sigma_loop(device, np.array([g]), GEOMETRY)[0] / 10.35 * rng.standard_normal(400_000)
+        entry = np.clip(states * 200, 0, 255).astype(int)
+        nu = (found[Table.NU_MEAN][entry] + found[Table.NU_SIGMA][entry] * rng.standard_normal(states.size)) / 65536
+        assert nu.mean() == pytest.approx(mean, rel=0.015)
+        assert nu.std() == pytest.approx(spread, rel=0.02)
 
 
 def test_a_loop_that_leaves_too_much_is_refused_by_name():
