@@ -44,7 +44,7 @@ class Crossbar:
     """
 
     def __init__(self, technology: Technology, rows: int, columns: int, *, way: str = CLOSED_LOOP, pairs: int = 1,
-                 significance: int = 1, seed: int = 1, adc_bits: int = 8,
+                 significance: int = 1, seed: int = 1, tile: int = 0, adc_bits: int = 8,
                  ideal_partner: bool = False) -> None:
         self.technology, self.way, self.ideal_partner = technology, way, ideal_partner
         self.geometry = Geometry(
@@ -52,7 +52,7 @@ class Crossbar:
             pairs=pairs, significance=significance, adc_bits=adc_bits, cells=rows * columns,
             net_words=1 << (columns - 1).bit_length(), column_words=1 << (columns - 1).bit_length())
         self.core = Core(self.geometry)
-        self.core.records[0] |= {"tile": 0, "rows": rows, "columns": columns}
+        self.core.records[0] |= {"tile": tile, "rows": rows, "columns": columns}
         self.core.settings |= {"seed": seed, "epoch": 1, **verify_settings(technology, self.geometry, way)}
         self.rows, self.columns = rows, columns
 
@@ -94,7 +94,7 @@ class Crossbar:
     def devices(self) -> tuple[Floats, Floats]:
         """Return the conductance of each device after relaxation, and its drift exponent, (rows, columns, devices)."""
         row, column, device = np.ogrid[:self.rows, :self.columns, :self.geometry.devices]
-        key = hash_key(self.core.settings["seed"], Purpose.STATIC, 0, 0)
+        key = hash_key(self.core.settings["seed"], Purpose.STATIC, 0, self.core.records[0]["tile"])
         words = threefry2x32(*key, hash_counter(row, column, device), self.core.settings["epoch"] << EPOCH_SHIFT)
         found, nu = relaxed_and_exponent(self.core.programming.array.tables, self.states, *map(gaussian, words))
         conductances = found * (self.technology.range / GMAX_G16) + self._lowest

@@ -1,5 +1,6 @@
 """docs/physics.md: statistics of the emulated devices beside the published ones, and what is not met."""
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -113,7 +114,8 @@ def _not_met(found: Sequence[Comparison], pulses: Sequence[Comparison], ways: Se
     ratio = float(np.mean(pairs[1, 0.0]))
     if abs(ratio - PAIRS_PUBLISHED) > PAIRS_ALLOWED:
         lines.append(f"- two pairs against one: {ratio:.2f} in place of {PAIRS_PUBLISHED} ± {PAIRS_ALLOWED}")
-    lines += [f"- {loop.technology}, {loop.constants}: {loop.refused or f'{loop.converged:.2%} converge, not 99 %'}"
+    lines += [f"- {loop.technology}, {loop.pairs} pair{'s' * (loop.pairs > 1)}, {loop.constants}: "
+              f"{loop.refused or f'{loop.converged:.2%} of uniform targets converge, not 99 %'}"
               for loop in loops if loop.refused or loop.converged < 0.99]
     lines += [f"- {d.network}, {d.converters} converters, {'' if d.compensated else 'not '}compensated, {d.age}: "
               f"{_words(d.quantity)} {d.emulated:.4g} ± {d.emulated_error:.2g} in place of {d.published:.4g} ± "
@@ -215,17 +217,20 @@ def _loops(loops: Sequence[Convergence]) -> list[str]:
     rows = []
     for loop in loops:
         if loop.refused:
-            rows.append((loop.technology, loop.constants, f"refused: {loop.refused}", *[""] * (most + 2)))
+            rows.append((loop.technology, str(loop.pairs), loop.constants, f"refused: {loop.refused}",
+                         *[""] * (most + 3)))
             continue
-        counts = np.zeros(max(len(loop.pulses) - 2, most + 1), int)
-        counts[:len(loop.pulses) - 2] = loop.pulses[2:]
+        counts = np.zeros(max(len(loop.pulses), most + 1), int)
+        counts[:len(loop.pulses)] = loop.pulses
         shares = counts / counts.sum()
-        rows.append((loop.technology, loop.constants, f"{loop.converged:.2%}", f"{loop.mean:.2f}",
-                     f"{loop.expected:.2f}", *(f"{100 * share:.1f}" for share in shares[1:most]),
+        expected = "" if math.isnan(loop.expected) else f"{loop.expected:.2f}"
+        rows.append((loop.technology, str(loop.pairs), loop.constants, f"{loop.converged:.2%}", f"{loop.error:.2%}",
+                     f"{loop.mean:.2f}", expected, *(f"{100 * share:.1f}" for share in shares[1:most]),
                      f"{100 * shares[most:].sum():.1f}"))
     return ["## Write-verify, at half and double of each assumed constant", "",
-            "Targets uniform in ±Gmax, at most 30 iterations, RESET is no pulse here; histogram in % of the cells.", "",
-            *_table(("technology", "constants", "converged", "pulses", "by integration",
+            "Targets uniform in ±Gmax, at most 30 iterations a phase, F = 1, RESET is no pulse here; error of the states, rms, "
+            "of Gmax; histogram of pulses in % of the cells. Pulses of melt devices by integration, too, for one pair.", "",
+            *_table(("technology", "pairs", "constants", "converged", "error", "pulses", "by integration",
                      *(f"{k}" for k in range(1, most)), f"{most}+"), rows)]
 
 

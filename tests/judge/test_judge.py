@@ -14,19 +14,6 @@ from sim.presets import technology
 
 ALL = (1, 2, 3, 4, 5)
 
-NOT_MET = {
-    # The loop mends part of the partner's residual, which the published distribution of cells has in full.
-    ("pcm", "spread of programmed cells", 0.0525), ("pcm", "spread of programmed cells", 0.1025),
-    ("pcm-hermes-1", "spread of programmed cells", 0.0525),
-    # The exponent follows the programmed state, not the target, and the law is steep there.
-    ("pcm-hermes-1", "spread of drift exponents", 0.0525), ("pcm-hermes-1", "mean of drift exponents", 0.9975),
-    ("pcm-hermes-1", "spread of drift exponents", 0.9975), ("pcm-hermes-2", "spread of drift exponents", 0.0525),
-    ("pcm-hermes-2", "spread of drift exponents", 0.9975),
-    # A few RESET devices lie above 2.2 sigma and relax.
-    ("pcm-hermes-1", "spread of RESET devices", 0.0), ("pcm-hermes-2", "spread of RESET devices", 0.0),
-}
-"""Of closed-loop programming; none is above 6 %."""
-
 TOO_SMALL = {("rram-cmo", "mean of devices less their targets after 1 s", 0.0525),
              ("sonos", "mean of devices less their targets after 86400 s", 0.0525)}
 """Shifts of a hundredth of the spread: these draws lie 3.2 standard errors off."""
@@ -86,10 +73,18 @@ def test_two_pairs_against_one():
 
 def test_write_verify_converges():
     """At least 99 % of the cells within 30 iterations, at half and double of every assumed constant."""
-    for loop in convergence_of_assumed(("pcm",), side=64):
+    for loop in convergence_of_assumed(("pcm",), pairs=(1,), side=64):
         assert not loop.refused
         assert loop.converged >= 0.99, loop.constants
         assert loop.mean == pytest.approx(loop.expected, rel=0.06), loop.constants
+
+
+@pytest.mark.parametrize("name", judge.PULSE_JUDGES)
+def test_write_verify_of_gradual_devices_converges(name):
+    """One pair, uniform targets up to Gmax: the hardest case."""
+    for loop in convergence_of_assumed((name,), side=48):
+        assert not loop.refused
+        assert loop.converged >= 0.99, (loop.pairs, loop.constants)
 
 
 @pytest.mark.slow
@@ -101,10 +96,7 @@ def test_every_technology_against_its_source(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["pcm", "pcm-hermes-1", "pcm-hermes-2"])
 def test_every_closed_loop_against_its_source(name):
-    found = failing(statistics(name, "closed-loop", seeds=ALL))
-    assert set(found) <= NOT_MET
-    for emulated, published, _ in found.values():
-        assert emulated == pytest.approx(published, rel=0.06)
+    assert failing(statistics(name, "closed-loop", seeds=ALL)) == {}
 
 
 @pytest.mark.slow
@@ -117,13 +109,8 @@ def test_digits_as_aihwkit(network, compensated):
             assert abs(found.emulated - found.published) <= bound, found
 
 
-PULSES_NOT_MET = {
-    # Noise is not in proportion to a device's own step, and large devices meet the bounds with it.
-    "rram-om": 0.13, "rram-hfo2": 0.75,
-    # The law is steep at the upper end, and a table has one value an entry of g.
-    "rram-es": 0.25, "rram-sb": 0.05,
-}
-"""Largest relative difference of the pulses' statistics, but for those of the bounds, of what does not hold."""
+PULSES_NOT_MET = {("rram-es", "mean of devices after 280 pulses down", 0.1), ("rram-sb", "mean of devices after 400 pulses down", 0.1)}
+"""A train is one step: it meets a bound once, not after every pulse, and rests closer to it."""
 
 
 @pytest.mark.parametrize("name", ["pcm-set", "rram-sb"])
@@ -153,6 +140,4 @@ def test_gradient_descent_is_closer_than_the_closed_loop():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", judge.PULSE_JUDGES)
 def test_every_pulse_against_its_source(name):
-    for c in pulse_statistics(name):
-        limit = PULSES_NOT_MET.get(name, 0.03)
-        assert c.holds or "pulses" in c.quantity or abs(c.difference) <= limit, c
+    assert set(failing(pulse_statistics(name))) <= PULSES_NOT_MET
