@@ -228,8 +228,8 @@ def _loops(loops: Sequence[Convergence]) -> list[str]:
                      f"{loop.mean:.2f}", expected, *(f"{100 * share:.1f}" for share in shares[1:most]),
                      f"{100 * shares[most:].sum():.1f}"))
     return ["## Write-verify, at half and double of each assumed constant", "",
-            "Targets uniform in ±Gmax, at most 30 iterations a phase, F = 1, RESET is no pulse here; error of the states, rms, "
-            "of Gmax; histogram of pulses in % of the cells. Pulses of melt devices by integration, too, for one pair.", "",
+            "Targets uniform in ±Gmax, at most 30 iterations a phase, F = 1, RESET is no pulse here; error of the "
+            "states, rms, of Gmax; histogram of pulses in % of the cells.", "",
             *_table(("technology", "pairs", "constants", "converged", "error", "pulses", "by integration",
                      *(f"{k}" for k in range(1, most)), f"{most}+"), rows)]
 

@@ -19,8 +19,8 @@ from sim.fixed import Ints
 from sim.law import Floats
 from sim.technology import STATISTICAL, Technology
 
-__all__ = ["ENTRIES", "check_pulses", "down_spread", "largest_move", "nominal_move", "pulse_kind", "pulse_settings", "pulse_tables",
-           "train", "wear_begins"]
+__all__ = ["ENTRIES", "check_pulses", "down_spread", "largest_move", "nominal_move", "pulse_kind", "pulse_settings",
+           "pulse_tables", "train", "wear_begins"]
 
 ENTRIES = 256
 _SIZES = 128

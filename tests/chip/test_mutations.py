@@ -37,9 +37,9 @@ def kind():
     return base.replace(iterations=dataclasses.replace(base.iterations, value=4))
 
 
-def run(device, geometry):
-    found = observe(device, place(SIZES, 1, geometry), kind(), 2 * images(SIZES, 2, 40), how="closed-loop", nets=True,
-                    ages=AGES, progress=silent)
+def run(device, geometry, devices=None):
+    found = observe(device, place(SIZES, 1, geometry), devices or kind(), 2 * images(SIZES, 2, 40), how="closed-loop",
+                    nets=True, ages=AGES, progress=silent)
     device.close()
     return found
 
@@ -116,6 +116,18 @@ def small_window(self, *arguments):
 _program = sim.write_verify.WriteVerify.program
 
 # What is changed (module, name), to what, and where that must show at least.
+def wrong_way(tables, states, amplitude, down, *rest):
+    return sim.device.stepped_states(tables, states, amplitude, ~down, *rest)
+
+
+def own_ways(tables, words, *, common, stuck_rate):
+    return sim.device.born(tables, words, common=not common, stuck_rate=stuck_rate)
+
+
+def larger_least(self, settings, rows, targets, pulse, read):
+    return _program(self, {**settings, "least_amplitude": settings["least_amplitude"] + 1}, rows, targets, pulse, read)
+
+
 MUTATIONS = {
     "read noise of another purpose": (sim.tile, "Purpose", other_purpose("READ"), {"outputs"}),
     "pulses of another purpose": (sim.array, "Purpose", other_purpose("PULSE"), {"device states"}),
@@ -151,6 +163,38 @@ def test_is_seen(gates, name, monkeypatch):
     sim.array._static_samples.cache_clear()
     sim.array._counters.cache_clear()
     assert found & where, f"only {found or 'nothing'} differs"
+
+
+GRADUAL = {
+    "steps twice as large": (sim.device, "AMPLITUDE_FRACTION", 11),
+    "sizes of devices twice as large": (sim.device, "VARIATION_FRACTION", 11),
+    "trains that scatter more": (sim.device, "SPREAD_BITS", (9, 11, 13)),
+    "Gmax too low": (sim.device, "GMAX_G16", 30_000),
+    "unit limited early": (sim.device, "_UNIT_MAX", 300),
+    "up for down": (sim.array, "stepped_states", wrong_way),
+    "directions differ": (sim.array, "born", own_ways),
+    "least amplitude one larger": (sim.write_verify.WriteVerify, "program", larger_least),
+    "error's size limited early": (sim.write_verify, "ERROR_MAX", 40),
+}
+
+
+@pytest.fixture(scope="module")
+def gradual():
+    """What the gates make of devices that step both ways."""
+    base = technology("rram-es")
+    device = base.replace(iterations=dataclasses.replace(base.iterations, value=8), extrapolate=True)
+    found = run(verilated(TINY, seed=21, chip=9), TINY, device)
+    assert not differing(found, run(model(TINY, seed=21, chip=9), TINY, device))
+    return device, found
+
+
+@pytest.mark.parametrize("name", GRADUAL)
+def test_is_seen_in_gradual_pulses(gradual, name, monkeypatch):
+    device, expected = gradual
+    owner, attribute, wrong = GRADUAL[name]
+    monkeypatch.setattr(owner, attribute, wrong)
+    found = differing(expected, run(model(TINY, seed=21, chip=9), TINY, device))
+    assert "device states" in found, f"only {found or 'nothing'} differs"
 
 
 def test_significance_is_seen(gates):

@@ -109,7 +109,8 @@ def test_digits_as_aihwkit(network, compensated):
             assert abs(found.emulated - found.published) <= bound, found
 
 
-PULSES_NOT_MET = {("rram-es", "mean of devices after 280 pulses down", 0.1), ("rram-sb", "mean of devices after 400 pulses down", 0.1)}
+PULSES_NOT_MET = {("rram-es", "mean of devices after 280 pulses down", 0.1),
+                  ("rram-sb", "mean of devices after 400 pulses down", 0.1)}
 """A train is one step: it meets a bound once, not after every pulse, and rests closer to it."""
 
 

@@ -1,9 +1,13 @@
 """The device pipeline against its model."""
 
+import types
+from pathlib import Path
+
 import numpy as np
 import pytest
 from amaranth.sim import Simulator
 
+import rtl.device
 from rtl.device import SLOTS, Device
 from rtl.params import Purpose, Table, hash_counter, hash_key, preset
 from sim.device import (
@@ -70,13 +74,49 @@ def run(dut, settings, tile, aging, tables, requests):
 ])
 def test_device_equals_model(state_bits, log_time, common, largest):
     """Melt and gradual pulses mixed, and ageing, of devices of which a quarter is stuck."""
+    check(Device, state_bits, log_time, common, largest, count=600)
+
+
+MUTATIONS = {
+    "VARIATION in another slot": ("with m.Elif(self._at(2)):", "with m.Elif(self._at(3)):"),
+    "PULSE in another slot": ("with m.If(self._at(0)):", "with m.If(self._at(1)):"),
+    "samples of two hashes exchanged": ("Mux(self._at(HASH_LATENCY + 1), second, first)",
+                                        "Mux(self._at(HASH_LATENCY + 1), first, second)"),
+    "size of the other way": ("Mux(own, word0[8:], word0)", "Mux(own, word0, word0[8:])"),
+    "sizes of steps up for steps down": ("_INDEX_BITS - 1], down, variation)", "_INDEX_BITS - 1], ~down, variation)"),
+    "trains that scatter as their length": ("Mux(amplitude[bit:].any(), xi >> 1, xi)",
+                                            "Mux(amplitude[bit:].any(), xi, xi)"),
+    "half the strength": ("saturate(product[VARIATION_FRACTION:]", "saturate(product[VARIATION_FRACTION + 1:]"),
+    "unit limited early": ("limit = (1 << G16_BITS - 1) - 1", "limit = (1 << G16_BITS - 2) - 1"),
+    "stuck by the other word": ("self._words[1] < self", "self._words[0] < self"),
+    "pulses of all epochs alike": ("iteration, settings.epoch)", "iteration)"),
+    "beyond Gmax": ("Mux(moved(merged_at) > GMAX_G16, GMAX_G16, moved(merged_at))", "moved(merged_at)"),
+    "up for down": ("Mux(pulse(moved_at)[1], -unit, unit)", "Mux(pulse(moved_at)[1], unit, -unit)"),
+}
+"""Of the pipeline's text; each must be seen."""
+
+
+@pytest.mark.parametrize("name", MUTATIONS)
+def test_a_wrong_pipeline_is_seen(name):
+    right, wrong = MUTATIONS[name]
+    source = Path(rtl.device.__file__).read_text("utf-8")
+    assert source.count(right) == 1
+    module = types.ModuleType("mutated")
+    exec(compile(source.replace(right, wrong), name, "exec"), module.__dict__)
+    with pytest.raises(AssertionError, match="Arrays are not equal"):
+        check(module.Device, 16, 0, 0, (3000, 3000, 8000, 3000, 30000, 65535, 20_000, 30_000, 1 << 15, 65535),
+              count=150)
+
+
+def check(device_class, state_bits, log_time, common, largest, *, count):
+    """Compare a pipeline with the model: `count` pulses, and as many devices aged."""
     rng = np.random.default_rng(state_bits)
     geometry = preset("tiny").replace(state_bits=state_bits, wear_bits=3)
     settings = {"seed": int(rng.integers(1 << 32)), "chip": int(rng.integers(256)), "epoch": int(rng.integers(256)),
                 "age": int(rng.integers(1 << 20)), "log_time": log_time, "common_variation": common,
                 "stuck_rate": 1 << 30, "stuck_value": int(rng.integers(1 << 16)),
                 "wear_rate": int(rng.integers(1 << 32))}
-    tile, tables, count = int(rng.integers(1 << 16)), random_tables(rng, largest), 600
+    tile, tables = int(rng.integers(1 << 16)), random_tables(rng, largest)
     state = np.concatenate([CORNERS, CORNERS, CORNERS, rng.integers(0, 65536, count - 3 * len(CORNERS))])
     row, column, device, iteration = (rng.integers(0, top, count) for top in (1024, 1024, 4, 512))
     gradual, down, amplitude = (rng.integers(0, top, count) for top in (2, 2, 65536))
@@ -89,9 +129,9 @@ def test_device_equals_model(state_bits, log_time, common, largest):
         return [dict(zip(names, map(int, values), strict=True))
                 for values in zip(g16, gradual, down, amplitude, row, column, device, iteration, strict=True)]
 
-    dut, asked = Device(geometry=geometry), requests(np.where(gradual, state, amplitude), gradual)
+    dut, asked = device_class(geometry=geometry), requests(np.where(gradual, state, amplitude), gradual)
     pulsed = run(dut, settings, tile, 0, tables, asked)
-    aged = run(Device(geometry=geometry), settings, tile, 1, tables, requests(state, 0 * gradual))
+    aged = run(device_class(geometry=geometry), settings, tile, 1, tables, requests(state, 0 * gradual))
 
     counter, epoch = hash_counter(row, column, device), settings["epoch"] << 24
     key = {p: hash_key(settings["seed"], p, settings["chip"], tile) for p in Purpose}
@@ -99,7 +139,7 @@ def test_device_equals_model(state_bits, log_time, common, largest):
     xi = gaussian(word)
     devices = born(tables, threefry2x32(*key[Purpose.VARIATION], counter, 0), common=bool(common),
                    stuck_rate=settings["stuck_rate"])
-    assert 100 < devices.stuck.sum() < 200
+    assert count / 6 < devices.stuck.sum() < count / 3
     stepped = stepped_states(tables, state >> 16 - state_bits, amplitude, down, devices, xi, state_bits)
     expected = np.where(gradual, stepped, pulsed_states(tables, amplitude, xi, state_bits))
     stuck = stuck_state(settings["stuck_value"], state_bits)
@@ -107,7 +147,7 @@ def test_device_equals_model(state_bits, log_time, common, largest):
     np.testing.assert_array_equal(pulsed["stuck"], devices.stuck)
     np.testing.assert_array_equal(pulsed["endurance"], devices.endurance)
     np.testing.assert_array_equal(pulsed["wears"], wearing < settings["wear_rate"])
-    assert len(np.unique(stepped)) > 100
+    assert len(np.unique(stepped)) > count / 6
 
     xi_relax, xi_nu = (gaussian(word) for word in threefry2x32(*key[Purpose.STATIC], counter, epoch))
     xi_flicker = gaussian(threefry2x32(*key[Purpose.FLICKER], counter, epoch | settings["age"] << 4)[0])
