@@ -376,10 +376,10 @@ def convergence_of_assumed(names: Iterable[str] = VERIFIED, *, pairs: Sequence[i
                 yield Convergence(name, count, words, 0.0, 0.0, (), 0.0, refused=str(error))
                 continue
             signs = np.resize([1, -1], 2 * count)
-            error = float(np.sqrt(((tile.states @ signs / GMAX_G16 - targets)**2).mean()))
+            left = float(np.sqrt(((tile.states @ signs / GMAX_G16 - targets)**2).mean()))
             counts = np.bincount((tile.outcomes >> 8 & 0xFF).ravel() - 2 * count)
             expected = _expected_pulses(kind) if kind.pulse == "melt" else math.nan
-            yield Convergence(name, count, words, float((tile.outcomes & 1).mean()), error, tuple(counts.tolist()),
+            yield Convergence(name, count, words, float((tile.outcomes & 1).mean()), left, tuple(counts.tolist()),
                               expected)
 
 

@@ -106,7 +106,7 @@ def test_epochs_differ_and_repeat_with_their_seed():
     """Each programming is another one, each seed too; the same seed gives the same."""
     states = [programmed("pcm", "gradient", seed=seed)[0].read_back()[0] for seed in (1, 1, 2)]
     np.testing.assert_array_equal(states[0], states[1])
-    assert (states[0] != states[2]).mean() > 0.5
+    assert (states[0] != states[2])[states[0] > 0].mean() > 0.8, "RESET devices are at 0"
 
 
 @pytest.mark.parametrize(("name", "sentence"), [
