@@ -139,7 +139,7 @@ MUTATIONS = {
     "epoch one bit too high": (sim.array, "EPOCH_SHIFT", 23, {"device states"}),
     "iteration in other bits": (sim.write_verify, "ITERATION_SHIFT", 5, {"write-verify"}),
     "noise rounded down": (sim.adc, "round_shift", floor_shift, {"outputs", "write-verify"}),
-    "halves rounded down": (sim.device, "round_shift", half_down, {"outputs"}),
+    "halves rounded down": (sim.device, "round_shift", half_down, {"outputs", "write-verify"}),
     "clipped one code early": (sim.tile, "convert", wrong_convert, {"outputs", "write-verify"}),
     "gain 1.6 % too large": (sim.tile, "convert", low_gain, {"outputs", "write-verify"}),
     "partial sums of one bit less": (sim.tile, "affine", early_affine, {"outputs"}),

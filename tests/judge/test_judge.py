@@ -110,7 +110,7 @@ def test_digits_as_aihwkit(network, compensated):
 
 
 PULSES_NOT_MET = {("rram-es", "mean of devices after 280 pulses down", 0.1),
-                  ("rram-sb", "mean of devices after 400 pulses down", 0.1)}
+                  ("rram-sb", "mean of devices after 360 pulses down", 0.1)}
 """A train is one step: it meets a bound once, not after every pulse, and rests closer to it."""
 
 
