@@ -150,8 +150,13 @@ class Group(wiring.Component):
     @staticmethod
     def latency_of(geometry: Geometry) -> int:
         """Return the clocks from i_read to o_sum: hop, memory, multiplier, tree, chain (and the drain's way in)."""
-        return (1 + BlockMemory.latency + Multiplier.latency + _tree_levels(geometry.transport) + 1
+        return (1 + BlockMemory.latency + Group._multiplier_latency(geometry) + _tree_levels(geometry.transport) + 1
                 + geometry.backward)
+
+    @staticmethod
+    def _multiplier_latency(geometry: Geometry) -> int:
+        """Return the clocks from factors to product: with a clock of its own, one more for the way there or back."""
+        return Multiplier.latency + (geometry.pump > 1)
 
     def elaborate(self, platform):
         m = Module()
@@ -168,12 +173,16 @@ class Group(wiring.Component):
         self._write(m, write, weights)
 
         active = self._activations(m, read, load)
+        # Multipliers of logic take their factors in many places and have no registers for them; hard ones are far away.
+        soft = g.soft(self.index)
+        before, behind = (g.pump > 1) * soft, (g.pump > 1) * (not soft)
         products = []
         for k in range(g.transport):
-            multiplier = Multiplier(a_bits=g.net_bits, b_bits=ACTIVATION_BITS, soft=g.soft(self.index))
+            multiplier = Multiplier(a_bits=g.net_bits, b_bits=ACTIVATION_BITS, soft=soft)
             m.submodules[f"multiplier_{k}"] = multiplier
-            m.d.comb += [multiplier.a.eq(weights.word[k]), multiplier.b.eq(active[k])]
-            products.append(multiplier.p)
+            m.d.comb += [multiplier.a.eq(_later(m, weights.word[k], before, f"net_{k}")),
+                         multiplier.b.eq(_later(m, active[k], before, f"activation_{k}"))]
+            products.append(_later(m, multiplier.p, behind, f"product_{k}"))
 
         total = Signal(signed(g.charge_bits), reset_less=True)
         charge = _sum_tree(m, products, g.charge_bits)
@@ -228,11 +237,15 @@ class Group(wiring.Component):
         loaded = Signal(data.ArrayLayout(g.pump, BANKS), reset_less=True)
         m.d.sync += loaded[bank].eq(Mux(begins, 0, loaded[bank]) | own)
 
-        place = _later(m, Cat(read.turn, read.bank), BlockMemory.latency - 1, "place")
+        now = Cat(read.turn, read.bank)
+        place = _later(m, now, BlockMemory.latency - 1, "place")
+        # With several turns there is time to look a clock ahead, and more to look among.
+        at, ahead = (now, 1) if g.pump > 1 else (place, 0)
         turns = len(read.turn)
+        live = _later(m, loaded[at[turns:]].bit_select(at[:turns], 1), ahead, "live")
         active = Signal(word, reset_less=True)
         m.d.comb += fetch.addr.eq(place)
-        m.d.sync += active.eq(Mux(loaded[place[turns:]].bit_select(place[:turns], 1), fetch.data, 0))
+        m.d.sync += active.eq(Mux(live, fetch.data, 0))
         if not g.backward:
             return active
 
@@ -243,7 +256,7 @@ class Group(wiring.Component):
     def _rows(self, m, read, products, charge):
         """Row sums of the lanes, each in its turn, and the one that a drain asks for in place of the products' sum."""
         g = self.geometry
-        at_product = BlockMemory.latency + Multiplier.latency
+        at_product = BlockMemory.latency + self._multiplier_latency(g)
         add, first, drain, lane, turn = (_later(m, value, at_product, f"row_{name}") for name, value in (
             ("add", read.backward), ("first", read.first), ("drain", read.drain), ("lane", read.lane),
             ("turn", read.turn)))

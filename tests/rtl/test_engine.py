@@ -89,7 +89,7 @@ def nets_and_inputs(geometry: Geometry, rows: int, columns: int, vectors: int, r
 @pytest.mark.parametrize("name", ["tiny", "pairs"])
 def test_charges_do_not_depend_on_lanes(lanes, pump, skew, name):
     rows = lanes * max(1, 16 // lanes)
-    g = preset(name).replace(rows=rows, columns=12, lanes=lanes, pump=pump, net_words=256)
+    g = preset(name).replace(rows=rows, columns=12, lanes=lanes, pump=pump, net_words=256, soft_groups=pump // 3)
     rng = np.random.default_rng(lanes)
     nets, x = nets_and_inputs(g, rows, 12, 6, rng)
     columns, base, folds = nets.shape[1], 5, g.folds
@@ -169,7 +169,7 @@ def test_any_transport(transport):
 def test_backward_between_forward_reads(transport, pump, skew):
     lanes = 2 * transport * pump
     g = preset("pairs").replace(rows=lanes, columns=24, lanes=lanes, transport=transport, pump=pump, net_words=128,
-                                backward=True)
+                                soft_groups=pump // 3, backward=True)
     rng = np.random.default_rng(11)
     nets, x = nets_and_inputs(g, lanes, 20, 2, rng)
     deltas = rng.integers(-127, 128, (3, 20))
