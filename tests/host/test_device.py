@@ -200,7 +200,7 @@ def test_outcomes_tell_stuck_from_failed_and_worn():
     geometry = preset("small").replace(wear_bits=8)
     with Device(ModelBackend(geometry), seed=1) as device:
         device.configure(compile_network(network(), geometry, vectors()))
-        endurance = Number(25.0, "pulses", "X", "assumed")
+        endurance = Number(8.0, "pulses", "X", "assumed")
         kind = technology("rram-om").replace(wear=True, endurance=endurance)
         first = np.concatenate([array.ravel() for array in device.program(kind).outcomes])
         again = np.concatenate([array.ravel() for array in device.program(kind).outcomes])
