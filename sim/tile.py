@@ -20,6 +20,8 @@ from sim.message import Message, served
 
 _VERIFY_NORM = ACTIVATION_MAX << NORM_FRACTION
 _INPUT_VALID = 1 << 6
+_LARGE = 32
+"""Vectors from which on each context is computed alone: arrays of several would leave the cache."""
 
 
 class Drive(NamedTuple):
@@ -169,10 +171,10 @@ class Tiles:
     def accept(self, *messages: Message) -> list[Message]:
         """Return the partial sums of batches; nothing of those whose route is no input.
 
-        Batches of the same vectors are computed at once, whichever contexts they go to.
+        Small batches of the same vectors are computed at once, whichever contexts they go to.
         """
         taken = [message for message in messages if self.inputs[message.route] & _INPUT_VALID]
-        if len(taken) > 1 and not all(_alike(taken[0], message) for message in taken[1:]):
+        if len(taken) > 1 and not (len(taken[0].events) < _LARGE and all(_alike(taken[0], one) for one in taken[1:])):
             return [answer for message in taken for answer in self._answers([message])]
         return self._answers(taken) if taken else []
 

@@ -106,6 +106,29 @@ def test_batch_is_the_same_as_one_by_one(tiles):
         np.testing.assert_array_equal(out.times, whole.times[one])
 
 
+@pytest.mark.parametrize("count", [1, 5, 40])
+def test_contexts_at_once_are_the_same_as_one_by_one(tiles, count):
+    rng = np.random.default_rng(8)
+    tiles.records[2] |= {"tile": 5, "rows": 4, "columns": 3, "column_base": 2, "route": 6, "adc_gain": 90000,
+                         "latency": 70}
+    tiles.write(EngineRegion.INPUTS, 4, 2 | 1 << 6)
+    tiles.set_nets(2, rng.integers(-255, 256, (4, 3)))
+    for name, high in (("scale", 1 << 14), ("bias", 1 << 14), ("noise", 1 << 13)):
+        tiles.set_constants(name, 2, rng.integers(0, high, 3))
+    fields = {"kind": FlitKind.ACTIVATION, "events": np.arange(count), "times": 90 * np.arange(count)}
+    messages = [Message(route=route, elements=rng.integers(-127, 128, (count, used)), **fields)
+                for route, used in ((3, 8), (4, 4), (9, 4))]
+    found = []
+    for answer in (lambda: tiles.accept(*messages), lambda: [out for one in messages for out in tiles.accept(one)]):
+        tiles.free[:] = 0
+        tiles.counters.update(dict.fromkeys(tiles.counters, 0))
+        sums = [(out.route, out.elements.tolist(), out.times.tolist()) for out in answer()]
+        found.append((sums, dict(tiles.counters)))
+    assert found[0] == found[1]
+    assert [route for route, _, _ in found[0][0]] == [4, 6]
+    assert found[0][1]["vectors"] == 2 * count
+
+
 def test_verify_reads(tiles):
     rows, events = np.array([0, 6, 6, 3]), np.array([1, 2, 3, 2**32 - 1])
     codes = tiles.read_rows(1, rows, Purpose.PROBE, events)
