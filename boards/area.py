@@ -15,7 +15,7 @@ from typing import Any
 
 from boards.build import synthesise
 from boards.catalog import board
-from boards.toolchain import Progress, ToolError, port_names, relax_collisions
+from boards.toolchain import Progress, ToolError, for_synthesis, port_names
 from rtl.params import Geometry, preset
 
 __all__ = ["PARTS", "Area", "area", "measure", "table"]
@@ -83,7 +83,7 @@ def area(component: Any) -> dict[str, int]:
     text = rtlil.convert(component, name="part", platform=target.make_platform(), ports=ports, emit_src=False)
     with tempfile.TemporaryDirectory(prefix="bitline-") as temporary:
         place = Path(temporary)
-        (place / "part.il").write_text(relax_collisions(text), "utf-8")
+        (place / "part.il").write_text(for_synthesis(text), "utf-8")
         synthesise(place, "part", target)
         return read_cells((place / "part.stat.txt").read_text("utf-8"))
 
