@@ -3,6 +3,7 @@
 import contextlib
 import os
 import select
+import signal
 import socket
 import tty
 from collections.abc import Callable
@@ -255,7 +256,12 @@ class Server:
 
 
 def serve(channel: Channel, door: Door, tell: Callable[[str], object] = print) -> None:
-    """Serve until SIGINT, which ends it cleanly; `tell` is given the URL for clients first."""
+    """Serve until SIGINT or SIGTERM, which end it cleanly; `tell` is given the URL for clients first.
+
+    For the main thread alone. A shell lets processes in the background ignore SIGINT; not this one.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     with Server(channel, door) as server, contextlib.suppress(KeyboardInterrupt):
         tell(server.name)
         server.run()

@@ -314,6 +314,9 @@ def test_a_served_device_is_the_same(files, tmp_path):
                           "--against", "model:small", "--images", 3)
         finally:
             server.send_signal(signal.SIGINT)
-            assert server.wait(20) == 0
+            try:
+                assert server.wait(20) == 0
+            finally:
+                server.kill()
     assert ran.exit_code == 0, ran.stderr
     assert ran.stdout.rstrip().endswith("differing integers: 0")

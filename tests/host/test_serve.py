@@ -149,7 +149,13 @@ def test_simulated_chip_in_process_and_served():
             assert run(link) == expected()
 
 
-def test_sigint_ends_it_cleanly():
+def ignore_interrupts():
+    """What a shell does for a process in the background."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_end_it_cleanly(number):
     script = (
         "from host.channels import LoopbackChannel\n"
         "from host.serve import TcpDoor, serve\n"
@@ -160,14 +166,16 @@ def test_sigint_ends_it_cleanly():
         "serve(channel, TcpDoor(), lambda name: print(name, flush=True))\n"
         "print('ended')\n")
     root = Path(__file__).parents[2]
-    process = subprocess.Popen([sys.executable, "-c", script], cwd=root, stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    _, host, port = process.stdout.readline().split(":")
-    with Link(TcpChannel(host, int(port)), GEOMETRY) as link:
-        link.write(place(1, 2, 0), [1])
-        os.kill(process.pid, signal.SIGINT)
-        out, err = process.communicate(timeout=10)
+    with subprocess.Popen([sys.executable, "-c", script], cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          text=True, preexec_fn=ignore_interrupts) as process:
+        try:
+            _, host, port = process.stdout.readline().split(":")
+            with Link(TcpChannel(host, int(port)), GEOMETRY) as link:
+                link.write(place(1, 2, 0), [1])
+                os.kill(process.pid, number)
+                out, err = process.communicate(timeout=10)
+        finally:
+            process.kill()
     assert (process.returncode, out, err) == (0, "ended\n", "")
 
 
