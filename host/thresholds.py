@@ -6,7 +6,6 @@ place and route found is read from the reports of builds, where they are. `tests
 
 import dataclasses
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -60,7 +59,7 @@ def run_figures(*, accept: bool, screen: Screen) -> dict[str, Any]:
         screen.say(f"the figures kept are of {kept['tools']}, these are of {tools}: cells and frequencies may "
                    "differ for that alone")
     screen.table(["figure", "now", "kept"], [
-        (name, f"{value:,.10g}", f"{kept['figures'].get(group, {}).get(name, math.nan):,.10g}")
+        (name, _shown(value), _shown(kept["figures"].get(group, {}).get(name)))
         for group, figures in found.items() for name, value in figures.items()])
     for verdict in verdicts:
         screen.say(verdict.sentence)
@@ -68,6 +67,10 @@ def run_figures(*, accept: bool, screen: Screen) -> dict[str, Any]:
     if not verdicts:
         screen.say("every figure is as kept")
     return {"figures": found, "tools": tools, "worse": worse, "sentences": [verdict.sentence for verdict in verdicts]}
+
+
+def _shown(value: float | None) -> str:
+    return "new" if value is None else f"{value:,.10g}"
 
 
 def judge(kept: Mapping[str, Mapping[str, float]], found: Mapping[str, Mapping[str, float]]) -> list[Verdict]:
