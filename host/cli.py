@@ -330,7 +330,7 @@ def figures(
     accept: Annotated[bool, typer.Option("--accept", help="Keep what is measured now.")] = False,
     json: JsonOption = None,
 ) -> int:
-    """Measure what never varies, cycles and cells, and fail with a sentence for each figure that got worse."""
+    """Measure cycles and cells anew, and fail with a sentence for each figure that got worse."""
     from host.thresholds import run_figures
 
     screen = Screen(json)

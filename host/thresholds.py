@@ -1,6 +1,7 @@
-"""Figures that are the same at every measurement, and whether one has got worse: the work behind `bitline figures`.
+"""Figures that do not depend on the machine, and whether one has got worse: the work behind `bitline figures`.
 
-Cycles are counted in the verilated chip, cells after synthesis; both depend on nothing but sources and tools. What
+Cycles are counted in the verilated chip, cells after synthesis; both depend on nothing but sources and tools, but for
+how many requests the host has sent when the chip looks, which moves what is counted through the link a little. What
 place and route found is read from the reports of builds, where they are. `tests/figures.json` keeps what was reached.
 """
 
@@ -33,6 +34,8 @@ SYNTHESISED = "tiny"
 """The chip that is synthesised: every component, in a minute or two."""
 CELLS = ("LUT4", "CCU2C", "TRELLIS_FF", "TRELLIS_DPR16X4", "DP16KD", "MULT18X18D")
 IMAGES = 64
+LINK_MARGIN = 0.03
+"""Of figures through the link, what may be the host's doing: 1.6 % were seen."""
 
 Figures = dict[str, float]
 
@@ -86,7 +89,7 @@ def judge(kept: Mapping[str, Mapping[str, float]], found: Mapping[str, Mapping[s
             now = found.get(group, {}).get(name)
             if now is None:
                 verdicts.append(Verdict(f"{group}: {name} was {before:,.10g} and is not measured any more", worse=True))
-            elif now != before:
+            elif abs(now - before) > (LINK_MARGIN * before if "link" in name else 0):
                 worse = now < before if name.endswith("MHz") else now > before
                 verdicts.append(Verdict(
                     f"{group}: {name} {'got worse' if worse else 'got better'}, {before:,.10g} before and {now:,.10g} "
@@ -118,7 +121,7 @@ def _cycles(screen: Screen) -> Figures:
     return {"cycles an image while the busiest engine computes": busy,
             "cycles an image, streaming through the link": streaming,
             "cycles of a single image, link included": single / LATENCY_IMAGES,
-            "cycles to program all rows by write-verify, side by side": programming}
+            "cycles to program all rows by write-verify, link included": programming}
 
 
 def _cells(screen: Screen) -> Figures:
