@@ -21,6 +21,7 @@ from host.results import age_name
 from rtl.params import GMAX_CODE
 from rtl.params.formats import GMAX_G16
 from sim.array import Pulses
+from sim.pulses import nominal_move, train
 from sim.tables import convergence, window_counts
 from sim.technology import (
     CLOSED_LOOP,
@@ -43,6 +44,7 @@ CELLS = 400
 """Devices of each target."""
 FAN = (0.1, 0.25, 0.5, 1.0)
 DAY = 86_400.0
+_PULSES_MAX = 250  # up, and down: their numbers are below 2**9
 _AGES = (0.0, 600.0, 3600.0, DAY, 30 * DAY, 365 * DAY)
 _SHADES = ("#9ecae1", "#6baed6", "#3182bd", "#08519c")
 
@@ -171,47 +173,41 @@ def _melt_response(kind: Technology, seed: int) -> bytes:
 
 
 def _step_response(kind: Technology, seed: int) -> bytes:
-    """Follow the step laws in floating point: pulses up, then down, of devices that differ."""
+    """Pulses up, then down: devices of the model, and the mean law in floating point."""
     up, down = kind.law("step_up"), kind.step_down
-    pulses = int(np.clip(2.5 / max(float(up(0.5)), 1e-5), 10, 20_000))
-    devices, rng = 12, np.random.default_rng(seed)
-    factor = np.maximum(1 + _one(kind.device_spread) * rng.standard_normal(devices), 0.05)
-    tilt = _one(kind.asymmetry) + _one(kind.asymmetry_spread) * rng.standard_normal(devices)
-
-    def walk(count: int, noisy: bool) -> Floats:
-        g, out = np.zeros(count), []
-        for law, sign, name in ((up, 1.0, "up"), (down, -1.0, "down")):
-            if law is None:
-                continue
-            for _ in range(pulses):
-                out.append(g)
-                step = law(g)
-                if noisy:
-                    step = step * factor * (1 + np.minimum(tilt, 0) if name == "up" else 1 - np.maximum(tilt, 0))
-                    absolute = kind.cycle_spread is not None and kind.cycle_spread.unit == "g"
-                    step = step + (1 if absolute else step) * _one(kind.cycle_spread) * rng.standard_normal(count)
-                g = np.clip(g + sign * step, 0, 1)
-        return np.array(out)
+    nominal = train(kind)
+    pulses = int(np.clip(2.5 / nominal_move(kind), 10, _PULSES_MAX))
+    ways = (False, True) if down else (False,)
+    tile = Crossbar(kind, 3, 4, seed=seed).begin(0.0)
+    devices = np.array([tile.pulse(down=falls, number=1 + falls * _PULSES_MAX + k).ravel()
+                        for falls in ways for k in range(pulses)])
+    count = nominal * np.arange(1, len(devices) + 1)
+    g, mean = 0.0, []
+    for law, sign in ((up, 1.0), *([(down, -1.0)] if down else [])):
+        for _ in range(nominal * pulses):
+            g = float(np.clip(g + sign * law(g), 0, 1))
+            mean.append(g)
 
     def draw(figure: Figure) -> None:
         left, right = figure.subplots(1, 2, width_ratios=(2, 1))
-        noisy, mean = walk(devices, True), walk(1, False)
-        left.plot(noisy, color=COMPENSATED, linewidth=0.6, alpha=0.6)
-        left.plot([], color=COMPENSATED, label="devices, with the published spreads")
-        left.plot(mean[:, 0], color=PLAIN, label="mean law")
+        left.plot(count, devices, color=COMPENSATED, linewidth=0.6, alpha=0.6)
+        left.plot([], color=COMPENSATED, label=f"emulated: {devices.shape[1]} devices")
+        left.plot(range(1, len(mean) + 1), mean, color=PLAIN, label="mean law, published")
         left.set_ylim(-0.03, 1.03)
-        left.set_title(f"g over {pulses:,} pulses up" + (f", then {pulses:,} down" if down else " (RESET goes back)"))
+        single = nominal * pulses
+        left.set_title(f"g over {single:,} pulses up" + (f", then {single:,} down" if down else " (RESET goes back)"))
         left.set_xlabel("pulse")
         left.legend(loc="upper right" if down else "lower right")
-        g = np.linspace(0, 1, 101)
-        right.plot(g, up(g), color=COMPENSATED, label="up")
+        at = np.linspace(0, 1, 101)
+        right.plot(at, up(at), color=COMPENSATED, label="up")
         if down is not None:
-            right.plot(g, down(g), color=PLAIN, label="down")
+            right.plot(at, down(at), color=PLAIN, label="down")
         right.set_ylim(0, None)
-        right.set_title("Step of one pulse")
+        right.set_title("Step of one pulse, published")
         right.set_xlabel("g")
         right.legend()
-        _note(figure, kind, f"floating point, from the laws; source: {up.source}")
+        together = f"; the model gives {nominal} pulses at once" if nominal > 1 else ""
+        _note(figure, kind, f"source: {up.source}{together}")
 
     return picture(10, 4, draw)
 

@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtl.params import ACTIVATION_MAX, ADC_SHIFT, GMAX_CODE, FlitKind, Geometry, Purpose, Table, hash_counter, hash_key
-from rtl.params.formats import AFFINE_SHIFT, EPOCH_SHIFT, G16_BITS, GMAX_G16, NU_FRACTION
+from rtl.params.formats import AFFINE_SHIFT, AMPLITUDE_FRACTION, EPOCH_SHIFT, G16_BITS, GMAX_G16, NU_FRACTION
+from sim.array import Pulses
 from sim.core import Core
 from sim.device import relaxed_and_exponent
 from sim.fixed import Ints
@@ -65,6 +66,26 @@ class Crossbar:
             self.core.program_rows(0, np.arange(k, min(k + _ROWS_AT_ONCE, self.rows)), self._g16[k:k + _ROWS_AT_ONCE])
             for k in range(0, self.rows, _ROWS_AT_ONCE)])
         return self.age(0.0)
+
+    def begin(self, g: float) -> "Crossbar":
+        """Put the first device of every cell at g, as only an emulated one can be put, for pulses from there on."""
+        self._load(programming_tables(self.technology, way=self.way, geometry=self.geometry))
+        self.core.programming.array.states[:, 0] = round(g * GMAX_G16)
+        return self
+
+    def pulse(self, *, down: bool = False, number: int = 1) -> Floats:
+        """Give these devices a gradual pulse of amplitude 1; return their g (rows, columns).
+
+        `number`, below 2**9, is a coordinate of what is random of it.
+        """
+        shape = (self.rows, self.columns)
+        mask = np.zeros((*shape, self.geometry.devices), bool)
+        mask[..., 0] = True
+        gradual = np.ones(shape, bool)
+        pulses = Pulses(mask, np.full(shape, 1 << AMPLITUDE_FRACTION), gradual, gradual & down)
+        array = self.core.programming.array
+        array.pulse(self.core.settings, self.core.records[0], np.arange(self.rows), pulses, number)
+        return np.asarray(self.states[..., 0] / GMAX_G16)
 
     def age(self, seconds: float) -> "Crossbar":
         """Set the time since programming."""

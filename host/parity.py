@@ -16,12 +16,11 @@ from numpy.typing import NDArray
 
 from host import judge
 from host.crossbar import Crossbar
-from rtl.params.formats import AMPLITUDE_FRACTION, GMAX_CODE, GMAX_G16
-from sim.array import Pulses
+from rtl.params.formats import GMAX_CODE, GMAX_G16
 from sim.law import Number
 from sim.presets import TECHNOLOGIES, technology
 from sim.pulses import train
-from sim.tables import convergence, programming_tables
+from sim.tables import convergence
 from sim.technology import CLOSED_LOOP, STATISTICAL, Technology
 
 __all__ = ["PULSES", "Comparison", "Convergence", "array_errors", "convergence_of_assumed", "pairs_against_one",
@@ -246,17 +245,8 @@ def _between(first: Floats, second: Floats) -> float:
 
 def _pulsed(tile: Crossbar, g: float, *, down: bool, trains: int, first: int) -> Floats:
     """Return g of the first device of every cell after gradual pulses of amplitude 1 from g on."""
-    array, shape = tile.core.programming.array, (tile.rows, tile.columns)
-    for table, values in programming_tables(tile.technology, geometry=tile.geometry).items():
-        array.tables[table] = values & 0xFFFF
-    array.states[:, 0] = round(g * GMAX_G16)
-    mask = np.zeros((*shape, 2), bool)
-    mask[..., 0] = True
-    flags = np.ones(shape, bool)
-    for k in range(trains):
-        pulses = Pulses(mask, np.full(shape, 1 << AMPLITUDE_FRACTION), flags, flags & down)
-        array.pulse(tile.core.settings, tile.core.records[0], np.arange(tile.rows), pulses, 1 + first + k)
-    return np.asarray(tile.states[..., 0].ravel() / GMAX_G16)
+    tile.begin(g)
+    return [tile.pulse(down=down, number=1 + first + k) for k in range(trains)][-1].ravel()
 
 
 # --- whole arrays ---------------------------------------------------------------------------------------------------
