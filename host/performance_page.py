@@ -8,7 +8,7 @@ from typing import Any
 from host.console import Screen
 from host.errors import BitlineError
 from host.speed import BATCHES, PEERS
-from host.thresholds import KEPT
+from host.thresholds import BUILDS, KEPT, build_reports
 
 __all__ = ["write_performance_page"]
 
@@ -29,7 +29,7 @@ _NAMES = {"TRELLIS_COMB": "LUT", "TRELLIS_FF": "flip-flop", "DP16KD": "block RAM
 def write_performance_page(path: str | Path, found: dict[str, Any], screen: Screen) -> None:
     """Write what `run_bench` found, what `make figures` holds, and the reports of builds where there are some."""
     text = "\n".join([_HEAD, *_chip(found), *_planned(found), *_link(found), *_simulation(found), *_model(found),
-                      *_kept(), *_builds(Path("build"))])
+                      *_kept(), *_builds(BUILDS)])
     try:
         Path(path).write_text(text.rstrip("\n") + "\n", "utf-8")
     except OSError as error:
@@ -111,13 +111,11 @@ def _kept() -> list[str]:
 def _builds(directory: Path) -> list[str]:
     """What place and route found, board by board."""
     rows = []
-    for path in sorted(directory.glob("*/*.report.json")):
-        report = json.loads(path.read_text("utf-8"))
-        if "fmax_mhz" in report:
-            parts = [f"{used:,} ({used / available:.0%})" for used, available in (
-                report["resources"].get(name, (0, 1)) for name in _NAMES)]
-            rows.append((report["board"], report["geometry"], str(report["seed"]),
-                         f"{report['fmax_mhz']:.1f} of {report['clock_mhz']:g}", *parts))
+    for report in build_reports(directory):
+        parts = [f"{used:,} ({used / available:.0%})" for used, available in (
+            report["resources"].get(name, (0, 1)) for name in _NAMES)]
+        rows.append((report["board"], report["geometry"], str(report["seed"]),
+                     f"{report['fmax_mhz']:.1f} of {report['clock_mhz']:g}", *parts))
     if not rows:
         return ["## Boards", "", "No build has left a report here: `bitline build NAME`.", ""]
     return ["## Boards", "", "After place and route, by the tool's model of the device.", "",

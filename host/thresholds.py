@@ -24,10 +24,11 @@ from host.speed import random_network
 from rtl.params import preset
 from sim.presets import technology
 
-__all__ = ["KEPT", "Verdict", "judge", "run_figures"]
+__all__ = ["BUILDS", "KEPT", "Verdict", "build_reports", "judge", "run_figures"]
 
 _ROOT = Path(__file__).resolve().parent.parent
 KEPT = _ROOT / "tests" / "figures.json"
+BUILDS = _ROOT / "build"
 GEOMETRY, SIZES = "small", (64, 48, 10)
 """The chip that is verilated, and the network on it: two engines, layers of several tiles, two folds a column."""
 SYNTHESISED = "tiny"
@@ -52,7 +53,7 @@ def run_figures(*, accept: bool, screen: Screen) -> dict[str, Any]:
     """Measure, compare and print; with `accept`, keep what was measured. `worse` is the number of those."""
     found = {f"chip {GEOMETRY}": _stage(screen, "cycles of the verilated chip", _cycles),
              f"chip {SYNTHESISED} after synthesis": _stage(screen, "synthesis", _cells)}
-    found |= _builds(_ROOT / "build")
+    found |= _builds(BUILDS)
     tools = boards_entry.versions()
     if accept:
         _write({"tools": tools, "figures": {**_read()["figures"], **found}})
@@ -129,16 +130,17 @@ def _cells(screen: Screen) -> Figures:
     return {name: float(found.get(name, 0)) for name in CELLS}
 
 
+def build_reports(directory: Path) -> list[dict[str, Any]]:
+    """Return the reports that builds have left in a directory of directories (`boards.build.Report`)."""
+    reports = [json.loads(path.read_text("utf-8")) for path in sorted(directory.glob("*/*.report.json"))]
+    return [report for report in reports if "fmax_mhz" in report]  # nextpnr's own have another shape
+
+
 def _builds(directory: Path) -> dict[str, Figures]:
     """Return what reports of builds say, by board and seed."""
-    found = {}
-    for path in sorted(directory.glob("*/*.report.json")):
-        report = json.loads(path.read_text("utf-8"))
-        if "fmax_mhz" in report:  # nextpnr's own report has another shape
-            group = f"build {report['board']}, seed {report['seed']}"
-            found[group] = {"MHz": report["fmax_mhz"]} | {
+    return {f"build {report['board']}, seed {report['seed']}": {"MHz": report["fmax_mhz"]} | {
                 name: float(used) for name, (used, _) in report["resources"].items() if used}
-    return found
+            for report in build_reports(directory)}
 
 
 def _read() -> dict[str, Any]:

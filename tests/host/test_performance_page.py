@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from host import performance_page
 from host.console import Screen
 from host.performance_page import write_performance_page
 from host.speed import BATCHES
@@ -19,7 +20,7 @@ FOUND = {
 
 @pytest.fixture
 def built(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(performance_page, "BUILDS", tmp_path / "build")
     (tmp_path / "build/ulx3s-12f").mkdir(parents=True)
     (tmp_path / "build/ulx3s-12f/ulx3s_12f.report.json").write_text(json.dumps({
         "board": "ulx3s-12f", "geometry": "board-small", "seed": 3, "fmax_mhz": 67.7, "clock_mhz": 50.0,

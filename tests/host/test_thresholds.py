@@ -48,7 +48,7 @@ def test_the_command_ends_accordingly(cycles, code, tmp_path, monkeypatch, capsy
     kept.write_text(json.dumps({"tools": "a 1", "figures": {"chip small": KEPT["cycles"],
                                                             "chip tiny after synthesis": KEPT["cells"]}}))
     monkeypatch.setattr(thresholds, "KEPT", kept)
-    monkeypatch.setattr(thresholds, "_ROOT", tmp_path)
+    monkeypatch.setattr(thresholds, "BUILDS", tmp_path / "build")
     monkeypatch.setattr(thresholds, "_cycles", lambda _screen: {**KEPT["cycles"], "cycles an image": cycles})
     monkeypatch.setattr(thresholds, "_cells", lambda _screen: KEPT["cells"])
     monkeypatch.setattr(thresholds.boards_entry, "versions", lambda: "a 1")
