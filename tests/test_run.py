@@ -26,7 +26,7 @@ def test_without_network_set_up_ends_soon(index, tmp_path, monkeypatch):
     assert time.monotonic() - began < 30
 
 
-ENDLESS = ("-c", "import time; time.sleep(600)")
+ENDLESS = ("-c", "import os, time; open('pid', 'w').write(str(os.getpid())); time.sleep(600)")
 
 
 @pytest.fixture
@@ -49,14 +49,20 @@ def test_a_command_beside_others_is_waited_for_and_told(stages, capfd):
 
 
 def test_a_command_beside_others_ends_with_them(stages, tmp_path):
+    pid = tmp_path / "pid"
+
     def fails():
         with stages.beside("endless", *ENDLESS):
+            while not (pid.exists() and pid.read_text()):
+                time.sleep(0.01)
             raise run.RunError("no")
 
     began = time.monotonic()
     with pytest.raises(run.RunError, match="no"):
         fails()
     assert time.monotonic() - began < 10
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid.read_text()), 0)
     stages.limit_s = 0
     with pytest.raises(run.RunError, match="limit of 0 minutes"), stages.beside("late", *ENDLESS):
         pass
