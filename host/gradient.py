@@ -68,10 +68,10 @@ class Descent:
         self.probing: Probing = walsh_probing(tile, self._gain, geometry)
         self._inputs = walsh(self.probing.rows, tile.rows)
         shape = tile.targets.shape
-        melt = np.clip(np.abs(tile.targets) / geometry.significance, 0, G16_MAX)
-        self._amplitude: Floats = melt if technology.pulse == "melt" else np.zeros_like(melt)
-        self._side: Flags = tile.targets < 0
         self._melt = technology.pulse == "melt"
+        self._amplitude: Floats = (np.clip(np.abs(tile.targets) / geometry.significance, 0, G16_MAX) if self._melt
+                                   else np.zeros(shape))
+        self._side: Flags = tile.targets < 0
         self._least = settings["least_amplitude"]
         self._over: Flags = np.zeros(shape, bool)
         self._second = False

@@ -84,8 +84,8 @@ class Tile(wiring.Component):
         m.submodules.loader = loader = Loader(geometry=g, apart=norm.interval)
         m.submodules.packer = packer = Packer(geometry=g)
         m.submodules.issuer = issuer = Issuer(geometry=g, room_bits=len(packer.room))
-        m.submodules.readout = readout = Readout(geometry=g, engine_latency=engine.latency,
-                                                        norm_latency=norm.latency)
+        m.submodules.readout = readout = Readout(
+            geometry=g, engine_latency=engine.latency, norm_latency=norm.latency)
 
         connect(m, flipped(self.i), buffer.i)
         connect(m, flipped(self.lookup), loader.lookup)
