@@ -15,8 +15,10 @@ from amaranth.lib.wiring import In, Out, connect
 
 from boards.ecp5 import ClockGate, Ecp5Cells, Pll
 from boards.floorplan import Sites, floorplan
+from boards.sdram import with_pads
 from rtl.crossing import CALC
 from rtl.params import Geometry
+from rtl.sdram import Sdram, SdramPart, attach
 from rtl.uart import UartReceiver, UartTransmitter
 
 __all__ = ["Board", "BoardTop", "Pin", "SerialChip"]
@@ -62,6 +64,8 @@ class Board:
         Of the device, where the engines need a floorplan (`boards/floorplan.py`).
     options : sequence of str
         Of nextpnr, for all runs.
+    sdram : SdramPart, optional
+        Where the chip keeps its states; the platform's resource `sdram`.
     """
 
     name: str
@@ -79,6 +83,11 @@ class Board:
     router: str = "router1"
     sites: Sites | None = None
     options: Sequence[str] = ()
+    sdram: SdramPart | None = None
+
+    def __post_init__(self) -> None:
+        if self.geometry.state_store == "sdram" and not self.sdram:
+            raise ValueError(f"{self.name} has no sdram, where {self.geometry.name} keeps its states")
 
     def make_platform(self) -> Any:
         """Return a new platform with the family's own cells: it can build one design only."""
@@ -158,7 +167,7 @@ class BoardTop(wiring.Component):
     ----------
     board : Board
     chip : Component
-        Has byte streams `rx` and `tx`.
+        Has byte streams `rx` and `tx`, and a port `sdram` if the board shall give it one.
     clock_hz : float
         What the chip shall run at; the loop comes within 0.1 % of it.
     """
@@ -188,6 +197,12 @@ class BoardTop(wiring.Component):
         m.submodules.tx_pin = tx_pin = io.Buffer("o", pins.port(("uart", 0, "tx")))
         m.submodules.serial = serial = SerialChip(chip=self.chip, clock_hz=self.clock_hz, baud=self.board.baud)
         m.d.comb += [serial.rx.eq(rx_pin.i), tx_pin.o.eq(serial.tx)]
+
+        if "sdram" in self.chip.signature.members:
+            m.submodules.sdram = sdram = Sdram(part=self.board.sdram, clock_hz=self.clock_hz,
+                                               words=self.board.geometry.kept_words)
+            attach(m, self.chip.sdram, sdram)
+            with_pads(m, sdram, lambda part: pins.port(("sdram", 0, part)))
 
         for k, pin in enumerate(self.board.held_high):
             m.submodules[f"held{k}"] = held = io.Buffer("o", pins.port(pin))

@@ -46,7 +46,7 @@ Netlist = dict[str, Any]
 _MODELS = Path(__file__).with_suffix(".cpp")
 _HEADER = Path(__file__).with_suffix(".h")
 _HARNESS = Path(__file__).with_name("verilator.cpp")
-_STEPS = ("build", "ecp5", "toolchain")
+_STEPS = ("build", "ecp5", "sdram", "toolchain")
 """What the netlist follows from, beside `rtl`."""
 _FLAGS = ("-std=c++17", "-O2", "-fPIC", "-shared", "-fvisibility=hidden", "-w")
 
@@ -95,10 +95,10 @@ def synthesised(geometry: Geometry, progress: Progress = lambda _: None) -> Netl
 
 def _synthesise(geometry: Geometry, kept: Path, progress: Progress) -> None:
     """Write the netlist of a chip; the file appears whole or not at all."""
-    from rtl.chip import Chip
+    from boards.sdram import simulated_chip
 
     progress(f"elaborating the chip {geometry.name} in cells of the ECP5")
-    top = _AtPowerUp(Chip(geometry=geometry))
+    top = _AtPowerUp(simulated_chip(geometry))
     text = for_synthesis(rtlil.convert(top, name="top", ports=port_names(top), platform=Ecp5Cells(), emit_src=False))
     progress("synthesis: some minutes, once")
     with tempfile.TemporaryDirectory(prefix="making-", dir=kept.parent) as temporary:

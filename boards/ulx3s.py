@@ -12,8 +12,12 @@ from amaranth_boards.ulx3s import (
 from boards.board import Board
 from boards.floorplan import ECP5_85F
 from rtl.params import preset
+from rtl.sdram import SdramPart
 
 __all__ = ["BOARDS"]
+
+_SDRAM = SdramPart()
+"""32 MB of one of several makers (W9825G6KH, IS42S16160): the slowest of their limits."""
 
 _SMALL = Board(
     name="ulx3s-45f", platform=ULX3S_45F_Platform, geometry=preset("board-small"), clock_hz=50e6, loader="ulx3s",
@@ -27,6 +31,8 @@ BOARDS = (
                         lut_ram_words=64, sites=ECP5_85F, options=("--placer-heap-beta", "0.75")),
     dataclasses.replace(_SMALL, name="ulx3s-85f-fast", platform=ULX3S_85F_Platform, geometry=preset("demo-fast"),
                         lut_ram_words=256, sites=ECP5_85F, options=("--placer-heap-beta", "0.75")),
+    dataclasses.replace(_SMALL, name="ulx3s-85f-sdram", platform=ULX3S_85F_Platform, geometry=preset("demo-sdram"),
+                        lut_ram_words=64, sites=ECP5_85F, options=("--placer-heap-beta", "0.75"), sdram=_SDRAM),
     _SMALL,
     # The 25F and the 12F are one die, of which the open flow uses all.
     dataclasses.replace(_SMALL, name="ulx3s-25f", platform=ULX3S_25F_Platform, block_ram_words=16),

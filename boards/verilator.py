@@ -167,7 +167,7 @@ def _library_of(source: Any, progress: Progress) -> Path:
 
 def chip_library(geometry: Geometry, progress: Progress = _silent) -> Path:
     """Return the library of a chip, from the cache if the sources and the tools are the same as then."""
-    sources = sorted((_ROOT / "rtl").rglob("*.py"))
+    sources = [*sorted((_ROOT / "rtl").rglob("*.py")), Path(__file__).with_name("sdram.py")]
     key = content_hash([_tools(), repr(geometry), *(part for path in sources
                                                     for part in (path.name, path.read_bytes()))])
     index = cache_directory("verilated") / f"chip-{key}.txt"
@@ -176,10 +176,10 @@ def chip_library(geometry: Geometry, progress: Progress = _silent) -> Path:
         if library.exists():
             return library
 
-    from rtl.chip import Chip
+    from boards.sdram import simulated_chip
 
     progress(f"elaborating the chip {geometry.name}")
-    library = component_library(Chip(geometry=geometry), progress, name=geometry.name, pump=geometry.pump)
+    library = component_library(simulated_chip(geometry), progress, name=geometry.name, pump=geometry.pump)
     _write_whole(index, library.name)
     return library
 

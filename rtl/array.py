@@ -23,6 +23,7 @@ from rtl.params import Geometry
 from rtl.params.formats import CODE_BITS, G16_BITS, ITERATION_BITS
 from rtl.pipeline import delay
 from rtl.state_memory import StateMemory
+from rtl.state_store import CellRun
 from rtl.totals import COUNTER_BITS
 from rtl.wear import Wear
 
@@ -57,7 +58,7 @@ class _Place(data.StructLayout):
         super().__init__({
             "mask": geometry.program_lanes,
             "group": range(max(2, geometry.devices // geometry.program_lanes)),
-            "cell": bits_for(geometry.cells - 1), "last": 1,
+            "cell": bits_for(geometry.window_cells - 1), "last": 1,
             "lane": bits_for(geometry.lanes - 1), "net": ceil_log2(geometry.net_places),
         })
 
@@ -95,13 +96,18 @@ class Array(wiring.Component):
         The same for wear, a clock later, in builds that have it.
     net_write, noise_write : Out
     counters : Out
+    run : CellRun, out; load : Out(1); loaded : In(1)
+        In builds with states in SDRAM: the column that ageing needs in the window, for as long as `load` is high, until
+        `loaded`. For pulses the window holds the row, from 0 on.
     """
 
     def __init__(self, *, geometry: Geometry):
         self.geometry = geometry
+        self._windowed = geometry.state_store == "sdram"
         self._devices = [Device(geometry=geometry) for _ in range(geometry.program_lanes)]
         self._noise = ColumnNoise(geometry=geometry)
-        self._states = [StateMemory(depth=geometry.cells, bits=geometry.state_bits) for _ in range(geometry.devices)]
+        self._states = [StateMemory(depth=geometry.window_cells, bits=geometry.state_bits)
+                        for _ in range(geometry.devices)]
         super().__init__({
             "settings": In(settings_layout), "record": In(context_layout), "start": In(1), "aging": In(1),
             "idle": Out(1), "table_write": In(TableWrite), "pace": Out(1), "pulse": In(PulseRequest(geometry)),
@@ -112,6 +118,7 @@ class Array(wiring.Component):
             "counters": Out(programming_counters),
             "wear": In(CellAccess(geometry, geometry.wear_bits)),
             "wear_o": Out(data.ArrayLayout(unsigned(geometry.wear_bits), geometry.devices)),
+            **({"run": Out(CellRun(geometry)), "load": Out(1), "loaded": In(1)} if self._windowed else {}),
         })
 
     @property
@@ -225,6 +232,8 @@ class Array(wiring.Component):
         last_group = walk.place.group == self.groups - 1
         last_row = walk.row == record.rows - 1
         running, swept = Signal(), Signal()
+        # When a sweep takes the next devices.
+        step = self._load_ahead(m, walk, running) if self._windowed else self.pace
 
         with m.FSM():
             with m.State("Idle"):
@@ -243,14 +252,16 @@ class Array(wiring.Component):
                     m.d.sync += [cursor.lane.eq(walk.row), row_net.eq(row_net)]
                     m.next = "Idle"
             with m.State("Sweep"):
-                m.d.comb += [running.eq(1), swept.eq(self.pace), issue.eq(walk),
-                             issue.place.mask.eq(self.pace.replicate(g.program_lanes)),
+                m.d.comb += [running.eq(1), swept.eq(step), issue.eq(walk),
+                             issue.place.mask.eq(step.replicate(g.program_lanes)),
                              issue.place.last.eq(last_group & last_row)]
+                if self._windowed:
+                    m.d.comb += issue.place.cell.eq(self._in_window(walk.row, walk.column))
                 with m.If(since != self._noise.clocks):
                     m.d.sync += since.eq(since + 1)
-                with m.If(self.pace & ~last_group):
+                with m.If(step & ~last_group):
                     m.d.sync += walk.place.group.eq(walk.place.group + 1)
-                with m.Elif(self.pace):
+                with m.Elif(step):
                     m.d.sync += [walk.place.group.eq(0), walk.place.cell.eq(walk.place.cell + 1)]
                     self._next_cell(m, walk, last_row, since)
             with m.State("Pause"):  # the root of the column before is still being taken
@@ -264,7 +275,7 @@ class Array(wiring.Component):
         column = Signal(14)
         m.d.comb += here.eq(cursor)
         with m.If(pulse.first):
-            m.d.comb += [here.cell.eq(record.state_base + row), here.net.eq(row_net)]
+            m.d.comb += [here.cell.eq(0 if self._windowed else record.state_base + row), here.net.eq(row_net)]
         with m.If(pulse.valid & self.pace):
             m.d.comb += [
                 issue.place.eq(here), issue.place.mask.eq(pulse.mask), issue.place.group.eq(pulse.group),
@@ -274,9 +285,30 @@ class Array(wiring.Component):
             ]
             m.d.sync += [cursor.cell.eq(here.cell), cursor.net.eq(here.net), column.eq(issue.column)]
             with m.If(pulse.advance):
-                m.d.sync += [cursor.cell.eq(here.cell + record.rows), cursor.net.eq(here.net + 1),
+                stride = 1 if self._windowed else record.rows
+                m.d.sync += [cursor.cell.eq(here.cell + stride), cursor.net.eq(here.net + 1),
                              column.eq(issue.column + 1)]
         return issue, running, swept
+
+    def _in_window(self, row, column):
+        """Return where a sweep finds a cell: columns are in one half of the window and the other in turn."""
+        return Cat(row[:ceil_log2(self.geometry.window_halves)], column[0])
+
+    def _load_ahead(self, m, walk, running):
+        """Ask for the column that is swept and for the one after it; return whether the next devices may be taken."""
+        record, run = self.record, self.run
+        column, base = Signal.like(walk.column), Signal.like(run.base)  # the next to be loaded
+        m.d.comb += [
+            run.base.eq(base), run.stride.eq(1), run.count.eq(record.rows),
+            run.first.eq(self._in_window(Const(0, len(walk.row)), column)),
+        ]
+        with m.If(self.start):
+            m.d.sync += [column.eq(0), base.eq(record.state_base)]
+        with m.Elif(running & self.aging):
+            m.d.comb += self.load.eq((column != record.columns) & (column <= walk.column + 1))
+            with m.If(self.loaded):
+                m.d.sync += [column.eq(column + 1), base.eq(base + record.rows)]
+        return self.pace & (column > walk.column)
 
     def _next_cell(self, m, walk, last_row, since):
         """Go down the column, a fold of `lanes` rows after the other, then to the next column."""

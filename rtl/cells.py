@@ -10,10 +10,13 @@ __all__ = ["CellAccess"]
 
 
 class CellAccess(data.StructLayout):
-    """The values (`bits` wide) of the devices of a cell: read always, written where `mask` names a device."""
+    """The values (`bits` wide) of the devices of a cell: read always, written where `mask` names a device.
+
+    `cell` is a place in the engine's block RAM, which holds few cells where all are in SDRAM (`rtl/state_store.py`).
+    """
 
     def __init__(self, geometry: Geometry, bits: int):
         super().__init__({
-            "cell": bits_for(geometry.cells - 1), "mask": geometry.devices,
+            "cell": bits_for(geometry.window_cells - 1), "mask": geometry.devices,
             "values": data.ArrayLayout(unsigned(bits), geometry.devices),
         })

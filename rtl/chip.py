@@ -12,16 +12,24 @@ from rtl.mesh import Mesh, flit_layout
 from rtl.params import ROUTES, Geometry
 from rtl.port import Port
 from rtl.relay import Relay
+from rtl.state_store import MemoryShare, StateMemorySignature
 
 __all__ = ["Chip"]
 
 
 class Chip(wiring.Component):
-    """Everything between the bytes of the host link: `rx` in, `tx` out, both with back-pressure."""
+    """Everything between the bytes of the host link: `rx` in, `tx` out, both with back-pressure.
+
+    Builds with states in SDRAM have a port `sdram` for its controller (`rtl/sdram.py`).
+    """
 
     def __init__(self, *, geometry: Geometry):
         self.geometry = geometry
-        super().__init__({"rx": In(stream.Signature(8)), "tx": Out(stream.Signature(8))})
+        in_sdram = geometry.state_store == "sdram"
+        super().__init__({
+            "rx": In(stream.Signature(8)), "tx": Out(stream.Signature(8)),
+            **({"sdram": Out(StateMemorySignature(geometry, geometry.engines))} if in_sdram else {}),
+        })
 
     def elaborate(self, platform):
         m = Module()
@@ -35,6 +43,12 @@ class Chip(wiring.Component):
             m.submodules[f"core{k}"] = core
         m.submodules.digital = digital = DigitalUnit(geometry=geometry)
         units = [port, *cores, digital]
+
+        if geometry.state_store == "sdram":
+            m.submodules.share = share = MemoryShare(geometry=geometry)
+            connect(m, share.memory, flipped(self.sdram))
+            for core, user in zip(cores, share.users, strict=True):
+                connect(m, core.memory, user)
 
         connect(m, flipped(self.rx), link.rx)
         connect(m, link.tx, flipped(self.tx))

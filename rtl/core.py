@@ -17,6 +17,7 @@ from rtl.params import EngineRegion, Geometry
 from rtl.params.registers import CONTEXT_STRIDE, fields
 from rtl.pipeline import register
 from rtl.programming import Programming
+from rtl.state_store import StateMemorySignature
 from rtl.tile import Tile
 from rtl.totals import Totals
 
@@ -130,6 +131,8 @@ class Core(wiring.Component):
         From and to the mesh node.
     bus : In
         Every region of an engine but ROUTES.
+    memory : StateMemorySignature, out
+        In builds with states in SDRAM.
     """
 
     def __init__(self, *, geometry: Geometry):
@@ -139,6 +142,7 @@ class Core(wiring.Component):
             "i": In(stream.Signature(flit)),
             "o": Out(stream.Signature(flit)),
             "bus": In(BusSignature()),
+            **({"memory": Out(StateMemorySignature(geometry))} if geometry.state_store == "sdram" else {}),
         })
 
     def elaborate(self, platform):
@@ -158,6 +162,9 @@ class Core(wiring.Component):
             tile.hold.eq(programming.busy),
             programming.tile_idle.eq(tile.idle),
         ]
+
+        if self.geometry.state_store == "sdram":
+            connect(m, programming.memory, flipped(self.memory))
 
         # Who answers: 0 the tiles, 1 programming, 2 the registers below.
         region = self.bus.request.payload.region

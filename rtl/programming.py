@@ -12,6 +12,7 @@ from rtl.engine import NetWrite
 from rtl.hash import HashSignature
 from rtl.params import EngineOperation, EngineRegion, Geometry, Table
 from rtl.read import ReadSignature
+from rtl.state_store import StateMemorySignature, StateStore
 from rtl.write_verify import WriteVerify
 
 __all__ = ["Programming"]
@@ -38,6 +39,8 @@ class Programming(wiring.Component):
     hash, hashing : Out
         The hashes of the device states, and whether the devices use them: never while `read` is answered.
     net_write, noise_write, counters : Out
+    memory : StateMemorySignature, out
+        In builds with states in SDRAM.
     """
 
     def __init__(self, *, geometry: Geometry):
@@ -48,6 +51,7 @@ class Programming(wiring.Component):
             "hash": Out(HashSignature()).array(geometry.program_lanes), "hashing": Out(1),
             "net_write": Out(NetWrite(geometry)), "noise_write": Out(NoiseWrite(geometry)),
             "counters": Out(programming_counters),
+            **({"memory": Out(StateMemorySignature(geometry))} if geometry.state_store == "sdram" else {}),
         })
 
     def elaborate(self, platform):
@@ -80,6 +84,7 @@ class Programming(wiring.Component):
         waited = Signal(range(looked_up + 1))
         writing = Signal()
         incoming = self.bus.request.payload
+        store = self._store(m, array, operation, request)
         m.d.comb += self.busy.eq(operation != 0)
 
         with m.FSM():
@@ -88,6 +93,9 @@ class Programming(wiring.Component):
                 m.d.sync += [request.eq(incoming), waited.eq(0)]
                 with m.If(self.bus.request.valid):
                     m.next = "Look up"
+                    if store:
+                        with m.If(self._of_cells(incoming)):
+                            m.next = "Load cell"
                     with m.If(incoming.write & (incoming.region == EngineRegion.REGISTERS) & (incoming.offset == 0)):
                         m.d.sync += operation.eq(incoming.data)
             with m.State("Look up"):
@@ -96,6 +104,9 @@ class Programming(wiring.Component):
                 m.d.sync += answer.eq(Mux(request.write, 0, self._answer(request, array, controller)))
                 with m.If(waited == looked_up):
                     m.next = "Respond"
+                    if store:
+                        with m.If(self._of_cells(request) & request.write):
+                            m.next = "Save cell"
             with m.State("Respond"):
                 m.d.comb += [self.bus.response.valid.eq(1), self.bus.response.payload.eq(answer)]
                 with m.If(self.bus.response.ready):
@@ -106,6 +117,9 @@ class Programming(wiring.Component):
                 with m.If(self.tile_idle):
                     m.d.comb += self.looking.eq(1)
                     m.next = "Start"
+                    if store:
+                        with m.If(operation == EngineOperation.PROGRAM):
+                            m.next = "Load row"
             with m.State("Start"):
                 m.d.comb += self.looking.eq(1)
                 m.d.comb += [array.start.eq(operation != EngineOperation.PROBE),
@@ -116,6 +130,12 @@ class Programming(wiring.Component):
                 with m.If(array.idle & ~controller.busy):
                     m.d.sync += operation.eq(0)
                     m.next = "Idle"
+                    if store:
+                        with m.If(operation == EngineOperation.PROGRAM):
+                            m.d.sync += operation.eq(operation)
+                            m.next = "Save row"
+            if store:
+                self._moves(m, store, operation)
 
         probing = Signal()
         with m.If(controller.start):
@@ -123,9 +143,43 @@ class Programming(wiring.Component):
         m.d.comb += controller.probing.eq(Mux(controller.start, operation == EngineOperation.PROBE, probing))
         self._targets(m, controller, request, writing)
         self._tables(m, array, request, writing)
-        self._cells(m, request, writing, EngineRegion.STATES, array.state)
+        self._cells(m, request, writing, EngineRegion.STATES, array.state, store and store.state, store)
         if self.geometry.wear_bits:
-            self._cells(m, request, writing, EngineRegion.WEAR, array.wear)
+            self._cells(m, request, writing, EngineRegion.WEAR, array.wear, store and store.wear, store)
+
+    def _store(self, m, array, operation, request):
+        """Return the store of builds with states in SDRAM, and tell it what to move: a row, a column, or a cell."""
+        if self.geometry.state_store != "sdram":
+            return None
+        record = self.lookup.record
+        m.submodules.store = store = StateStore(geometry=self.geometry, state_latency=array.state_latency)
+        connect(m, store.memory, flipped(self.memory))
+        m.d.comb += [
+            store.run.base.eq(self._cell(request)), store.run.count.eq(1), store.state_o.eq(array.state_o),
+            store.wear_o.eq(array.wear_o), array.loaded.eq(store.done),
+        ]
+        with m.If(operation == EngineOperation.PROGRAM):
+            m.d.comb += [store.run.base.eq(record.state_base + self.settings.row), store.run.stride.eq(record.rows),
+                         store.run.count.eq(record.columns)]
+        with m.If(operation == EngineOperation.AGE):
+            m.d.comb += [store.run.eq(array.run), store.load.eq(array.load)]
+        return store
+
+    def _moves(self, m, store, operation):
+        """Load before work and save after it: a cell for the bus, a row for pulses."""
+        for state, move, after in (("Load cell", store.load, "Look up"), ("Save cell", store.save, "Respond"),
+                                   ("Load row", store.load, "Start"), ("Save row", store.save, "Idle")):
+            with m.State(state):
+                m.d.comb += [move.eq(1), self.looking.eq(operation != 0)]
+                with m.If(store.done):
+                    m.next = after
+                    if state == "Save row":
+                        m.d.sync += operation.eq(0)
+
+    def _of_cells(self, request):
+        """Tell whether a request names a cell."""
+        states = request.region == EngineRegion.STATES
+        return states | (request.region == EngineRegion.WEAR) if self.geometry.wear_bits else states
 
     def _answer(self, request, array, controller):
         """Return the word that a read request sees once the memories have answered."""
@@ -133,10 +187,8 @@ class Programming(wiring.Component):
         cells = self._pair(request, array.state_o)
         if self.geometry.wear_bits:
             cells = Mux(request.region == EngineRegion.WEAR, self._pair(request, array.wear_o), cells)
-        of_cells = (request.region == EngineRegion.STATES) | (
-            (request.region == EngineRegion.WEAR) if self.geometry.wear_bits else 0)
         return Mux(
-            of_cells,
+            self._of_cells(request),
             Mux(self._cell(request) < self.geometry.cells, cells, 0),
             Mux(column_exists & (request.region == EngineRegion.TARGETS), controller.target,
                 Mux(column_exists & (request.region == EngineRegion.OUTCOMES), controller.outcome.as_signed(), 0)))
@@ -165,10 +217,10 @@ class Programming(wiring.Component):
             plus, minus = Mux(request.offset[0], values[2], plus), Mux(request.offset[0], values[3], minus)
         return Cat(plus, Const(0, 16 - len(plus)), minus)
 
-    def _cells(self, m, request, writing, region, access):
-        """Let the bus write what is kept of the devices of a cell."""
+    def _cells(self, m, request, writing, region, access, moved, store):
+        """Let the bus write what is kept of the devices of a cell; `moved` is the store's own access."""
         hit = writing & (request.region == region) & (self._cell(request) < self.geometry.cells)
-        m.d.comb += access.cell.eq(self._cell(request))
+        m.d.comb += access.cell.eq(0 if store else self._cell(request))
         for k in range(self.geometry.devices):
             pair = k // 2
             here = hit if self.geometry.pairs == 1 else hit & (request.offset[0] == pair)
@@ -176,3 +228,6 @@ class Programming(wiring.Component):
                 access.mask[k].eq(here),
                 access.values[k].eq(request.data[16 * (k % 2):16 * (k % 2) + 16]),
             ]
+        if store:
+            with m.If(store.busy):
+                m.d.comb += access.eq(moved)

@@ -19,7 +19,7 @@ from amaranth.utils import bits_for
 from rtl.pipeline import delay
 from rtl.queue import Queue
 
-__all__ = ["WORD_BITS", "Sdram", "SdramPart", "SdramPins", "SdramRequest"]
+__all__ = ["WORD_BITS", "Sdram", "SdramPart", "SdramPins", "SdramRequest", "attach"]
 
 WORD_BITS = 16
 _REFRESHES = 8
@@ -273,3 +273,21 @@ class Sdram(wiring.Component):
         m.d.comb += [queue.i.valid.eq(delay(m, asked, self.part.cas + 2, "asked", reset_less=False)),
                      queue.i.payload.eq(self.pins.i)]
         m.d.sync += room.eq(room - asked + Const(1) * (self.r.valid & self.r.ready))
+
+
+def attach(m, user, sdram: Sdram) -> None:
+    """Join a user's `request`, `w` and `r` to a controller that may have more words and longer requests.
+
+    Raises
+    ------
+    ValueError
+        If it has fewer words than the user.
+    """
+    asked, request = user.request, sdram.request
+    if len(asked.payload.address) > sdram.address_bits:
+        raise ValueError(f"the part has addresses of {sdram.address_bits} bits, its user needs "
+                         f"{len(asked.payload.address)}")
+    m.d.comb += [request.valid.eq(asked.valid), asked.ready.eq(request.ready)]
+    m.d.comb += [request.payload[name].eq(asked.payload[name]) for name in ("write", "address", "last")]
+    connect(m, user.w, sdram.w)
+    connect(m, sdram.r, user.r)

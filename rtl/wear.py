@@ -33,7 +33,7 @@ class Wear(wiring.Component):
         self.geometry = geometry
         lanes = geometry.program_lanes
         super().__init__({
-            "pulsed": In(1), "cell": In(bits_for(geometry.cells - 1)), "group": In(range(max(2, self.groups))),
+            "pulsed": In(1), "cell": In(bits_for(geometry.window_cells - 1)), "group": In(range(max(2, self.groups))),
             "store": In(lanes), "wears": In(lanes), "endurance": In(data.ArrayLayout(unsigned(16), lanes)),
             "worn": Out(lanes), "access": In(CellAccess(geometry, geometry.wear_bits)),
             "access_o": Out(data.ArrayLayout(unsigned(geometry.wear_bits), geometry.devices)),
@@ -51,7 +51,7 @@ class Wear(wiring.Component):
 
         writes = []
         for k in range(g.devices):
-            m.submodules[f"wear_{k}"] = memory = Memory(shape=unsigned(g.wear_bits), depth=g.cells, init=[])
+            m.submodules[f"wear_{k}"] = memory = Memory(shape=unsigned(g.wear_bits), depth=g.window_cells, init=[])
             write, read = memory.write_port(), memory.read_port()
             writes.append(write)
             m.d.comb += [

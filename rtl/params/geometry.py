@@ -53,6 +53,8 @@ class Geometry:
     """Depth of the weight memory of each group of W multipliers: `pump` words a column and fold of a context."""
     cells: int = 50944
     """Cells whose device states one engine holds."""
+    state_store: str = "block"
+    """Where states and wear are kept: "block" RAM, or "sdram", and then in block RAM only what is worked on."""
     column_words: int = 512
     """Column constants one engine holds: one a column of a context."""
     digital_words: int = 1024
@@ -90,6 +92,8 @@ class Geometry:
         self._in_range("instructions", 1, 256)
         self._in_range("digital_words", 2, 4096)
         self._in_range("cells", 1, 1 << 20)
+        if self.state_store not in ("block", "sdram"):
+            raise ValueError(f"state_store must be block or sdram, not {self.state_store!r}")
         if self.pairs not in (1, 2):
             raise ValueError(f"pairs must be 1 or 2, not {self.pairs}")
         if self.significance not in (1, 2, 3, 4):
@@ -131,6 +135,21 @@ class Geometry:
     def devices(self) -> int:
         """Devices of a cell: G+, G- and, with two pairs, g+, g-."""
         return 2 * self.pairs
+
+    @property
+    def kept_words(self) -> int:
+        """Words of 16 bits that a cell takes in SDRAM, a power of two: its states, and wear if it is counted."""
+        return self.devices * (2 if self.wear_bits else 1)
+
+    @property
+    def window_halves(self) -> int:
+        """Cells of each half of the window for ageing: a column of states in one, the next column in the other."""
+        return 1 << (self.rows - 1).bit_length()
+
+    @property
+    def window_cells(self) -> int:
+        """Cells whose states are in block RAM: all, or a row and two columns of those in SDRAM, at different times."""
+        return self.cells if self.state_store == "block" else max(self.columns, 2 * self.window_halves)
 
     @property
     def net_max(self) -> int:
@@ -237,7 +256,11 @@ PRESETS = _presets(
              digital_turns=2, state_bits=9,
              net_words=256, cells=2048, column_words=64, digital_words=256, instructions=32, programs=4, routes=16,
              result_words=32, result_vectors=4, mesh_columns=3),
+    Geometry(name="tiny-sdram", engines=2, contexts=4, rows=8, columns=8, lanes=4, net_words=64, cells=256,
+             state_store="sdram", column_words=32, digital_words=128, instructions=16, programs=4, routes=16,
+             result_words=32, result_vectors=4),
     Geometry(name="demo", state_bits=9),
+    Geometry(name="demo-sdram", state_store="sdram"),
     Geometry(name="demo-fast", contexts=5, rows=216, lanes=216, pump=3, soft_groups=2, cells=51200, digital_words=512,
              instructions=32, state_bits=9),
     Geometry(name="tile512", engines=1, rows=512, columns=512, lanes=128, net_words=4096, cells=1 << 18,
@@ -246,6 +269,7 @@ PRESETS = _presets(
              column_words=1024, mesh_columns=3),
 )
 """Named geometries. `demo` holds 784-128-10 and fits the ULX3S-85F; its states have 9 bits because 16 would not.
+`demo-sdram` is the same with states of 16 bits in SDRAM, `tiny-sdram` a small one of that kind.
 `demo-fast` does the same with three times as fast a clock for its 144 multipliers; `pumped` is a small one of its kind.
 `faulty` holds what `demo` does and spares; its devices wear and its converters differ where a technology says so.
 `tile512` and `tile1024` have tiles as large as published chips, for the model: no board of ours holds their states.

@@ -124,7 +124,7 @@ def test_constraints_of_each_board(name, tmp_path):
     write_design(board(name), board(name).make_top(Echo()), tmp_path, "top")
     lines = (tmp_path / "top.lpf").read_text().splitlines()
     pins = dict(line.removesuffix(";").replace('"', "").split()[2::2] for line in lines if line.startswith("LOCATE"))
-    family = re.sub(r"-\d+f(-fast)?$", "", name)
+    family = re.sub(r"-\d+f(-fast|-sdram)?$", "", name)
     assert pins == PINS[family]
     documented = (Path(__file__).parents[2] / f"docs/boards/{family}.md").read_text("utf-8")
     assert [pin for pin in pins.values() if not re.search(rf"\| .*\b{pin}\b.* \|", documented)] == []

@@ -88,6 +88,18 @@ def test_tiles_and_folds(geometry, sizes):
         check(device, reference, placement, technology("pcm"), images(sizes, 6, 5), ages=(0.0, 1e5))
 
 
+def test_states_in_sdram():
+    """Two engines that share a part, which does not begin with zeros."""
+    geometry = preset("tiny-sdram")
+    placement = place(SEVERAL_TILES, 5, geometry)
+    with verilated(geometry) as device, model(geometry, seed=99, chip=17) as reference:
+        for one in (device, reference):
+            one.configure(placement)
+        for ours, theirs in zip(device.read_back(), reference.read_back(), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+        check(device, reference, placement, technology("pcm"), images(SEVERAL_TILES, 6, 5), ages=(0.0, 1e5))
+
+
 @pytest.mark.parametrize("other", [registers, verilated], ids=["registers", "verilated"])
 @pytest.mark.parametrize(("name", "ages"), [("pcm", (3600.0,)), ("rram-wan2022", (86_400.0, 172_800.0)),
                                             ("rram-cmo", (1.0, 3600.0)), ("sonos", (200_000.0, 432_000.0))])

@@ -24,6 +24,7 @@ from rtl.params import PRESETS, Geometry, preset
     ({"pump": 5}, "pump must be 1 to 4, not 5"),
     ({"pump": 3}, r"pump \(3\) must divide the 14 groups of 4 lanes"),
     ({"soft_groups": 15}, r"soft_groups \(15\) must not exceed the 14 groups of an engine"),
+    ({"state_store": "disk"}, "state_store must be block or sdram, not 'disk'"),
     ({"pairs": 3}, "pairs must be 1 or 2, not 3"),
     ({"pairs": 2, "significance": 5}, "significance must be 1, 2, 3 or 4, not 5"),
     ({"significance": 2}, "significance must be 1 with one pair, not 2"),

@@ -13,6 +13,7 @@ from sim.gauss import gaussian_hash
 from sim.programming import Programming as Model
 from sim.tile import VERIFY, Drive
 from tests.rtl.bench import with_hashes
+from tests.rtl.sdram_bench import with_part
 
 TARGET_LIMIT = (1 << 18) - 1
 
@@ -107,9 +108,13 @@ class Bench:
             await ctx.tick()
             await script(self, ctx)
 
-        simulator = Simulator(with_hashes(self.dut, *self.dut.hash))
+        design = with_hashes(self.dut, *self.dut.hash)
+        self.part = with_part(design, self.dut.memory) if self.geometry.state_store == "sdram" else None
+        simulator = Simulator(design)
         simulator.add_clock(1e-6)
         simulator.add_testbench(main)
+        if self.part:
+            simulator.add_testbench(self.part.bench, background=True)
         for process in (self._records, self._writes, self._reads, self._idle):
             simulator.add_testbench(process, background=True)
         simulator.run()
@@ -274,6 +279,10 @@ def random_pulse_words(rng, geometry):
     ("pairs", 1, PulseKind.MELT, {}),
     ("pairs", 2, PulseKind.ONE_WAY, {"program_lanes": 4, "state_bits": 9, "wear_bits": 16}),
     ("pairs", 4, PulseKind.BIPOLAR, {"program_lanes": 1}),
+    ("tiny", 3, PulseKind.BIPOLAR, {"program_lanes": 2, "state_bits": 11, "wear_bits": 3, "state_store": "sdram"}),
+    ("tiny", 2, PulseKind.ONE_WAY, {"state_store": "sdram"}),
+    ("pairs", 1, PulseKind.MELT, {"state_store": "sdram"}),
+    ("pairs", 2, PulseKind.ONE_WAY, {"program_lanes": 4, "state_bits": 9, "wear_bits": 16, "state_store": "sdram"}),
 ])
 def test_operations_equal_model(name, case, kind, changes):
     """PROGRAM, AGE and PROBE of two contexts, random settings, devices and tables, reads that stall."""

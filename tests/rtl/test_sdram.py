@@ -10,6 +10,7 @@ from amaranth.sim import Simulator
 from rtl.sdram import Sdram, SdramPart
 from tests.rtl import sdram_chip
 from tests.rtl.flits import always, often, seldom
+from tests.rtl.sdram_bench import PADS
 from tests.rtl.sdram_chip import IS42S16160G_7, W9825G6KH_6, Limits, Pins, SdramChip, ViolationError
 
 POWER_UP = 2000.0
@@ -20,7 +21,6 @@ PART = SdramPart(t_power_up=POWER_UP)
 OWN = SdramPart(t_rcd=30, t_rp=30, t_ras=55, t_rc=110, t_rfc=80, t_power_up=POWER_UP)
 """As `TIGHT`, to the clock at 80 MHz."""
 
-PADS = ("ras", "cas", "we", "bank", "address", "mask", "o", "oe")
 
 
 class Run:
