@@ -42,6 +42,7 @@ class Crossbar:
     outcomes : (rows, columns), as write-verify left them
 
     With `ideal_partner`, devices in RESET are exactly at their lowest conductance.
+    `net_pairs` makes of the pairs what aihwkit ages.
     """
 
     def __init__(self, technology: Technology, rows: int, columns: int, *, way: str = CLOSED_LOOP, pairs: int = 1,
@@ -56,15 +57,31 @@ class Crossbar:
         self.core.records[0] |= {"tile": tile, "rows": rows, "columns": columns}
         self.core.settings |= {"seed": seed, "epoch": 1, **verify_settings(technology, self.geometry, way)}
         self.rows, self.columns = rows, columns
+        self._netted = False
 
     def program(self, targets: Any) -> "Crossbar":
         """Program the tile to g `targets` (rows, columns), signed, and make it fresh."""
         self.targets: Floats = np.broadcast_to(np.asarray(targets, np.float64), (self.rows, self.columns))
+        self._netted = False
         self._g16 = np.rint(self.targets * GMAX_G16 * self.geometry.significance).astype(np.int64)
         self._load(programming_tables(self.technology, way=self.way, geometry=self.geometry))
         self.outcomes = np.vstack([
             self.core.program_rows(0, np.arange(k, min(k + _ROWS_AT_ONCE, self.rows)), self._g16[k:k + _ROWS_AT_ONCE])
             for k in range(0, self.rows, _ROWS_AT_ONCE)])
+        return self.age(0.0)
+
+    def net_pairs(self) -> "Crossbar":
+        """Take the lower device of each pair, as programmed, off the higher, and leave it at 0; neither relaxes again.
+
+        aihwkit keeps weights, not pairs, between programming and ageing, so the residual ages with the weight.
+        """
+        found, _ = self._relaxed()
+        net = found[..., 0::2] - found[..., 1::2]
+        states = np.stack([np.maximum(net, 0), np.maximum(-net, 0)], axis=-1).reshape(found.shape)
+        cells = states.transpose(1, 0, 2).reshape(-1, self.geometry.devices)
+        array = self.core.programming.array
+        array.states[:len(cells)] = cells >> (G16_BITS - self.geometry.state_bits)
+        self._netted = True
         return self.age(0.0)
 
     def begin(self, g: float) -> "Crossbar":
@@ -104,6 +121,8 @@ class Crossbar:
             self.core.programming.array.tables[table] = values & 0xFFFF
             if self.ideal_partner and table in (Table.PULSE_SIGMA, Table.RELAX_SIGMA):
                 self.core.programming.array.tables[table, 0] = 0
+            if self._netted and table == Table.RELAX_SIGMA:
+                self.core.programming.array.tables[table] = 0
 
     @property
     def states(self) -> Ints:
@@ -114,12 +133,15 @@ class Crossbar:
 
     def devices(self) -> tuple[Floats, Floats]:
         """Return the conductance of each device after relaxation, and its drift exponent, (rows, columns, devices)."""
+        found, nu = self._relaxed()
+        conductances = found * (self.technology.range / GMAX_G16) + self._lowest
+        return np.asarray(conductances), np.asarray(nu / (1 << NU_FRACTION))
+
+    def _relaxed(self) -> tuple[Ints, Ints]:
         row, column, device = np.ogrid[:self.rows, :self.columns, :self.geometry.devices]
         key = hash_key(self.core.settings["seed"], Purpose.STATIC, 0, self.core.records[0]["tile"])
         words = threefry2x32(*key, hash_counter(row, column, device), self.core.settings["epoch"] << EPOCH_SHIFT)
-        found, nu = relaxed_and_exponent(self.core.programming.array.tables, self.states, *map(gaussian, words))
-        conductances = found * (self.technology.range / GMAX_G16) + self._lowest
-        return np.asarray(conductances), np.asarray(nu / (1 << NU_FRACTION))
+        return relaxed_and_exponent(self.core.programming.array.tables, self.states, *map(gaussian, words))
 
     @property
     def _lowest(self) -> float:

@@ -9,32 +9,38 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from host.crossbar import Crossbar
+from host.judge import PcmTile
 from sim.presets import technology
 from sim.technology import STATISTICAL
 
-__all__ = ["NETWORKS", "DigitsComparison", "compare_digits", "programming"]
+__all__ = ["AIHWKIT", "DEVICES", "NETWORKS", "DigitsComparison", "compare_digits", "programming"]
 
 Floats = NDArray[np.float64]
 Rng = np.random.Generator
 _MODELS = Path(__file__).resolve().parent.parent / "models"
 NETWORKS = ("mlp", "cnn")
 CONVERTERS = ("perfect", "default")
+DEVICES = ("emulated, net", "float64, net", "emulated", "float64")
+"""Of the emulation or of the judge; *net* as aihwkit ages them: the difference of a pair, not its devices."""
+AIHWKIT = "aihwkit"
 _READ_NOISE = 0.0175
 _OUTPUT_NOISE, _OUTPUT_BOUND, _OUTPUT_STEP, _INPUT_STEP = 0.06, 12.0, 24 / 510, 2 / 126
 
 
 @dataclasses.dataclass(frozen=True)
 class DigitsComparison:
-    """One quantity at one age: means and standard errors over programmings."""
+    """One quantity at one age: means and standard errors over programmings of `devices`, and of `against`."""
 
     network: str
     converters: str
+    devices: str
+    against: str
     compensated: bool
     age: str
     quantity: str
@@ -49,16 +55,30 @@ class DigitsComparison:
         return abs(self.emulated - self.published) <= 2 * math.hypot(self.emulated_error, self.published_error)
 
 
+class _Tile(Protocol):
+    @property
+    def rows(self) -> int: ...
+    def age(self, seconds: float) -> Any: ...
+    def weights(self) -> Floats: ...
+    def probe(self) -> float: ...
+
+
+def _tile(targets: Floats, seed: int, devices: str) -> _Tile:
+    """Return a programmed tile of one of `DEVICES`."""
+    if devices.startswith("float64"):
+        return PcmTile(targets, seed, net=devices == "float64, net")
+    kind = technology("pcm").replace(read=False)
+    tile = Crossbar(kind, *targets.shape, way=STATISTICAL, seed=seed, adc_bits=12).program(targets)
+    return tile.net_pairs() if devices == "emulated, net" else tile
+
+
 class _Layer:
     """One layer on a tile of its own; each output has its own weight scale, as there."""
 
-    def __init__(self, weight: Floats, bias: Floats, seed: int, converters: str) -> None:
+    def __init__(self, weight: Floats, bias: Floats, seed: int, converters: str, devices: str) -> None:
         self.scale, self.bias, self.converters = np.abs(weight).max(axis=1), bias, converters
         self.rng = np.random.default_rng(seed)
-        outputs, inputs = weight.shape
-        kind = technology("pcm").replace(read=False)
-        self.tile = Crossbar(kind, inputs, outputs, way=STATISTICAL, seed=seed, adc_bits=12)
-        self.tile.program((weight / self.scale[:, None]).T)
+        self.tile = _tile((weight / self.scale[:, None]).T, seed, devices)
         self.gain = 1.0
         self._reference = self._size()
 
@@ -96,12 +116,13 @@ class _Layer:
         return y * scale
 
 
-def programming(network: str, converters: str, seed: int, ages: Sequence[float]) -> dict[tuple[float, bool], Any]:
+def programming(network: str, converters: str, seed: int, ages: Sequence[float],
+                devices: str) -> dict[tuple[float, bool], Any]:
     """Return (accuracy in %, relative error of the logits) by (age, compensated) of one programming."""
     content = np.load(_MODELS / f"digits_{network}.npz")
     names = [name.removesuffix("_weight") for name in content.files if name.endswith("_weight")]
     layers = [_Layer(content[f"{name}_weight"].reshape(len(content[f"{name}_bias"]), -1).astype(np.float64),
-                     content[f"{name}_bias"].astype(np.float64), 100 * seed + k, converters)
+                     content[f"{name}_bias"].astype(np.float64), 100 * seed + k, converters, devices)
               for k, name in enumerate(names)]
     x, y, logits = content["x"] / 16.0, content["y"], content["logits"].astype(np.float64)
     forward = _mlp if network == "mlp" else _cnn
@@ -147,26 +168,37 @@ def _pooled(images: Floats) -> Floats:
     return images.reshape(count, channels, height // 2, 2, width // 2, 2).max(axis=(3, 5))
 
 
-def compare_digits(network: str, converters: str, *, programmings: int = 20, ages: Sequence[str] = (),
+def compare_digits(network: str, converters: str, *, devices: str = "emulated, net", against: str = AIHWKIT,
+                   programmings: int = 20, ages: Sequence[str] = (),
                    progress: Callable[[], None] = lambda: None) -> list[DigitsComparison]:
-    """Return accuracy and error of the logits at each age, with and without compensation, beside aihwkit's."""
+    """Return accuracy and error of the logits at each age, with and without compensation, beside those of `against`.
+
+    devices : one of `DEVICES`
+    against : `AIHWKIT`, or another of `DEVICES`
+    """
     published = json.loads((_MODELS / "digits_aihwkit.json").read_text("utf-8"))
     seconds = published["ages_seconds"]
     chosen = list(ages or seconds)
-    runs = []
-    for seed in range(1, programmings + 1):
-        runs.append(programming(network, converters, seed, [seconds[age] for age in chosen]))
-        progress()
+
+    def run(which: str, first: int) -> list[dict[tuple[float, bool], Any]]:
+        runs = []
+        for seed in range(first, first + programmings):
+            runs.append(programming(network, converters, seed, [seconds[age] for age in chosen], which))
+            progress()
+        return runs
+
+    runs = run(devices, 1)
+    others = [] if against == AIHWKIT else run(against, 1 + programmings)
     found = []
     for compensated in (False, True):
         theirs = published[network][f"{converters}_gdc{int(compensated)}"]
         for age in chosen:
             for k, quantity in enumerate(("accuracy", "logit_rel_l2_error")):
                 ours = np.array([run[seconds[age], compensated][k] for run in runs])
-                wanted = np.array(theirs[quantity][age])
+                wanted = np.array([run[seconds[age], compensated][k] for run in others] or theirs[quantity][age])
                 found.append(DigitsComparison(
-                    network, converters, compensated, age, quantity, float(ours.mean()), _error(ours),
-                    float(wanted.mean()), _error(wanted)))
+                    network, converters, devices, against, compensated, age, quantity, float(ours.mean()),
+                    _error(ours), float(wanted.mean()), _error(wanted)))
     return found
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["JUDGES", "PULSE_JUDGES", "Judge", "PulseJudge", "mvm_error", "pair_errors"]
+__all__ = ["JUDGES", "PULSE_JUDGES", "Judge", "PcmTile", "PulseJudge", "mvm_error", "pair_errors"]
 
 Floats = NDArray[np.float64]
 Rng = np.random.Generator
@@ -283,18 +283,62 @@ def pair_errors(rng: Rng, *, size: int = 512, significance: float = 1.0, age: fl
     return float(np.sqrt((one**2).mean())), float(np.sqrt((two**2).mean()))
 
 
+class PcmTile:
+    """Statistical PCM programmed to g `targets` (rows, columns), signed, one pair a cell; at age 0.
+
+    With `net`, as aihwkit's code has it and the formulas do not: the partner's residual is taken off the weight before
+    it ages, so it drifts as the weight does; and 1/f noise is that of weights scaled so that the largest is Gmax.
+    """
+
+    def __init__(self, targets: Floats, seed: int, *, net: bool) -> None:
+        self._rng = np.random.default_rng((seed, 1))  # a layer draws the noise of its reads from (seed)
+        self.rows = len(targets)
+        self._targets = [np.maximum(sign * targets, 0) for sign in (1, -1)]
+        self._programmed = [_pcm_programmed(self._rng, target) for target in self._targets]
+        self._nus = [_pcm_nus(self._rng, target) for target in self._targets]
+        self._scale = 1.0
+        if net:
+            difference = self._programmed[0] - self._programmed[1]
+            self._scale = float(np.abs(difference).max()) / PCM.gmax
+            self._programmed = [np.maximum(sign * difference, 0) / self._scale for sign in (1, -1)]
+        self._weights = self._net(self._programmed)
+
+    def age(self, seconds: float) -> None:
+        """Draw the weights at an age."""
+        self._weights = self._net([_pcm_drifted(self._rng, programmed, nus, seconds)
+                                   for programmed, nus in zip(self._programmed, self._nus, strict=True)])
+
+    def _net(self, devices: list[Floats]) -> Floats:
+        return (devices[0] - devices[1]) * (self._scale / PCM.gmax)
+
+    def weights(self) -> Floats:
+        """Return the weights of now, in units of Gmax."""
+        return self._weights
+
+    def probe(self) -> float:
+        """Return the mean magnitude of the outputs of one-hot inputs."""
+        return float(np.abs(self._weights).mean())
+
+
 def _pcm_programmed(rng: Rng, g: Floats) -> Floats:
     sigma = 0.26348 + 1.9650 * g - 1.1731 * g * g
     return np.maximum(g * PCM.gmax + sigma * rng.standard_normal(g.shape), 0)
 
 
-def _pcm_aged(rng: Rng, g: Floats, programmed: Floats, age: float) -> Floats:
+def _pcm_nus(rng: Rng, g: Floats) -> Floats:
     log = np.log(np.maximum(g, 1e-7))
-    nu = np.abs(np.clip(0.0244 - 0.0155 * log, 0.049, 0.1)
-                + np.clip(-0.0059 - 0.0125 * log, 0.008, 0.045) * rng.standard_normal(g.shape))
+    return np.abs(np.clip(0.0244 - 0.0155 * log, 0.049, 0.1)
+                  + np.clip(-0.0059 - 0.0125 * log, 0.008, 0.045) * rng.standard_normal(g.shape))
+
+
+def _pcm_drifted(rng: Rng, programmed: Floats, nu: Floats, age: float) -> Floats:
     drifted = programmed * ((age + PCM.t0) / PCM.t0) ** -nu
     share = PCM.flicker(programmed) * math.sqrt(math.log((age + PCM.t0 + PCM.t_read) / (2 * PCM.t_read)))
-    return np.maximum(drifted * (1 + share * rng.standard_normal(g.shape)), 0)
+    return np.maximum(drifted * (1 + share * rng.standard_normal(programmed.shape)), 0)
+
+
+def _pcm_aged(rng: Rng, g: Floats, programmed: Floats, age: float) -> Floats:
+    return _pcm_drifted(rng, programmed, _pcm_nus(rng, g), age)
 
 
 def _pcm_array(rng: Rng, g: Floats, age: float) -> Floats:

@@ -1,5 +1,6 @@
 """docs/physics.md: statistics of the emulated devices beside the published ones, and what is not met."""
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from host.console import Screen
-from host.digits import NETWORKS, DigitsComparison, compare_digits
+from host.digits import AIHWKIT, NETWORKS, DigitsComparison, compare_digits
 from host.errors import BitlineError
 from host.judge import PULSE_JUDGES
 from host.parity import (
@@ -68,10 +69,10 @@ def write_physics_page(path: str | Path, screen: Screen) -> dict[str, Any]:
         loops = list(convergence_of_assumed())
     digits: list[DigitsComparison] = []
     with screen.stage("digits"):
-        report = screen.progress("programmings", 4 * PROGRAMMINGS)
-        for network in NETWORKS:
-            for converters in ("perfect", "default"):
-                digits += compare_digits(network, converters, programmings=PROGRAMMINGS, progress=lambda: report(1))
+        report = screen.progress("programmings", 16 * PROGRAMMINGS)
+        for (devices, against), network, converters in itertools.product(_DIGITS, NETWORKS, ("perfect", "default")):
+            digits += compare_digits(network, converters, devices=devices, against=against, programmings=PROGRAMMINGS,
+                                     progress=lambda: report(1))
     with screen.stage("ways of programming"):
         ways = list(ways_compared(screen.progress("technologies", len(TECHNOLOGIES))))
     text = "\n".join([_HEAD, *_not_met(found, pulses, ways, arrays, pairs, loops, digits), *_statistics(found),
@@ -82,11 +83,15 @@ def write_physics_page(path: str | Path, screen: Screen) -> dict[str, Any]:
     except OSError as error:
         raise BitlineError(f"{path} cannot be written: {error.strerror}") from error
     screen.say(f"{path}: {sum(c.holds for c in found)} of {len(found)} statistics hold, "
-               f"{sum(d.holds for d in digits)} of {len(digits)} comparisons with aihwkit")
+               f"{sum(d.holds for d in digits)} of {len(digits)} comparisons of digits")
     return {"statistics": [vars(c) | {"holds": c.holds} for c in found], "arrays": arrays,
             "pairs": {f"F={f} at {age:g} s": values for (f, age), values in pairs.items()},
             "pulses": [vars(c) | {"holds": c.holds} for c in pulses], "ways": [vars(w) for w in ways],
             "write_verify": [vars(loop) for loop in loops], "digits": [vars(d) | {"holds": d.holds} for d in digits]}
+
+
+_DIGITS = (("emulated, net", AIHWKIT), ("float64, net", AIHWKIT), ("emulated", "float64"))
+"""Devices, and what they are held against."""
 
 
 def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
@@ -117,9 +122,10 @@ def _not_met(found: Sequence[Comparison], pulses: Sequence[Comparison], ways: Se
     lines += [f"- {loop.technology}, {loop.pairs} pair{'s' * (loop.pairs > 1)}, {loop.constants}: "
               f"{loop.refused or f'{loop.converged:.2%} of uniform targets converge, not 99 %'}"
               for loop in loops if loop.refused or loop.converged < 0.99]
-    lines += [f"- {d.network}, {d.converters} converters, {'' if d.compensated else 'not '}compensated, {d.age}: "
-              f"{_words(d.quantity)} {d.emulated:.4g} ± {d.emulated_error:.2g} in place of {d.published:.4g} ± "
-              f"{d.published_error:.2g}" for d in digits if not d.holds]
+    lines += [f"- {d.network}, {d.devices} against {d.against}, {d.converters} converters, "
+              f"{'' if d.compensated else 'not '}compensated, {d.age}: {_words(d.quantity)} {d.emulated:.4g} ± "
+              f"{d.emulated_error:.2g} in place of {d.published:.4g} ± {d.published_error:.2g}"
+              for d in digits if not d.holds]
     return ["## Not met", "", *(lines or ["Everything below holds."]),
             "- SRAM and MRAM are not in these tables: tests/host/test_bits.py and test_slicing.py hold exact integers "
             "without errors, and the mismatch of their source.",
@@ -235,18 +241,21 @@ def _loops(loops: Sequence[Convergence]) -> list[str]:
 
 
 def _digits(digits: Sequence[DigitsComparison]) -> list[str]:
-    out = ["## aihwkit on 8x8 digits", "", f"The same weights and images ({PROGRAMMINGS} programmings each side), "
-           "emulated / aihwkit. *Default* converters are aihwkit's, in floating point around the emulated devices: the "
-           "chip's own have no output noise. Bold: apart by more than two combined standard errors.", ""]
-    for network in NETWORKS:
+    out = ["## aihwkit on 8x8 digits", "", f"The same weights and images ({PROGRAMMINGS} programmings each side). "
+           "*Default* converters are aihwkit's, in floating point around the emulated devices: the chip's own have no "
+           "output noise. Bold: apart by more than two combined standard errors. aihwkit takes the partner's residual "
+           "off the weight before it ages (*net*); by its formulas, and here, each device ages by itself. float64: the "
+           "judge, which shares no code with the emulation.", ""]
+    for (devices, against), network in itertools.product(_DIGITS, NETWORKS):
         rows = []
-        chosen = [d for d in digits if d.network == network]
+        chosen = [d for d in digits if (d.network, d.devices, d.against) == (network, devices, against)]
         ages = list(dict.fromkeys(d.age for d in chosen))
         for key in dict.fromkeys((d.converters, d.compensated, d.quantity) for d in chosen):
             by_age = {d.age: d for d in chosen if (d.converters, d.compensated, d.quantity) == key}
             rows.append((f"{key[0]}, {'compensated' if key[1] else 'as it is'}", _words(key[2]),
                          *(_pair(by_age[age]) for age in ages)))
-        out += [f"### {network.upper()}", "", *_table(("", "", *ages), rows)]
+        out += [f"### {network.upper()}: {devices} / {against}", "",
+                f"{sum(d.holds for d in chosen)} of {len(chosen)} agree.", "", *_table(("", "", *ages), rows)]
     return out
 
 

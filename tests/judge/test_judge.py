@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from host import judge
-from host.digits import compare_digits
+from host.digits import compare_digits, programming
 from host.parity import array_errors, convergence_of_assumed, pairs_against_one, pulse_statistics, statistics
 from host.ways import ways_compared
 from sim.presets import technology
@@ -99,14 +99,27 @@ def test_every_closed_loop_against_its_source(name):
     assert failing(statistics(name, "closed-loop", seeds=ALL)) == {}
 
 
+def apart(network, converters):
+    return [d for d in compare_digits(network, converters) if d.quantity != "accuracy" and not d.holds]
+
+
+def test_pairs_that_age_as_their_difference_lose_more():
+    """aihwkit's way raises the error after an hour by 0.4 %, in the emulation and in the float64 judge."""
+    def rise(devices):
+        (net, own) = [[programming("mlp", "perfect", seed, [3600.0], kind)[3600.0, False][1] for seed in (1, 2, 3)]
+                      for kind in (f"{devices}, net", devices)]
+        return np.subtract(net, own)
+
+    emulated, judged = rise("emulated"), rise("float64")
+    assert np.mean(judged) > 0.0015
+    assert np.mean(emulated) == pytest.approx(np.mean(judged), abs=2 * np.hypot(emulated.std(), judged.std()) / 2**0.5)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("network", "compensated"), [("cnn", False), ("cnn", True), ("mlp", True)])
-def test_digits_as_aihwkit(network, compensated):
-    """Error of the logits, perfect converters, within two combined standard errors and 1 % of the error."""
-    for found in compare_digits(network, "perfect"):
-        if found.compensated == compensated and found.quantity != "accuracy":
-            bound = 2 * np.hypot(found.emulated_error, found.published_error)
-            assert abs(found.emulated - found.published) <= bound, found
+@pytest.mark.parametrize("network", ["mlp", "cnn"])
+def test_digits_as_aihwkit(network):
+    """Error of the logits, within two combined standard errors, pairs ageing as their difference as aihwkit has it."""
+    assert apart(network, "perfect") == []
 
 
 PULSES_NOT_MET = {("rram-es", "mean of devices after 280 pulses down", 0.1),
