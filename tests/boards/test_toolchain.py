@@ -15,6 +15,7 @@ from boards.toolchain import (
     ToolTimeoutError,
     cache_directory,
     content_hash,
+    for_synthesis,
     loop_zeros,
     plain_names,
     relax_collisions,
@@ -129,6 +130,14 @@ def test_brackets_leave_names_but_not_slices():
     text = "wire width 9 \\a.word[3]\nwire \\b[0].c[12]$4\nconnect \\a.word[3] [2:1] { \\b[0].c[12]$4 \\w [1] }\n"
     assert plain_names(text) == ("wire width 9 \\a.word.3\nwire \\b.0.c.12$4\n"
                                  "connect \\a.word.3 [2:1] { \\b.0.c.12$4 \\w [1] }\n")
+
+
+def test_synthesis_has_plain_names_and_relaxed_memories():
+    text = rtlil.convert(_Store(marked=True), name="top").replace("\\address", "\\address[0]")
+    ready = for_synthesis(text)
+    assert "\\address.0" in ready
+    assert "\\address[0]" not in ready
+    assert ready != plain_names(text)  # the memory is relaxed, too
 
 
 def test_compiler_chosen_by_the_environment(monkeypatch):
