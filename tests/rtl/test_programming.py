@@ -279,10 +279,14 @@ def random_pulse_words(rng, geometry):
     ("pairs", 1, PulseKind.MELT, {}),
     ("pairs", 2, PulseKind.ONE_WAY, {"program_lanes": 4, "state_bits": 9, "wear_bits": 16}),
     ("pairs", 4, PulseKind.BIPOLAR, {"program_lanes": 1}),
-    ("tiny", 3, PulseKind.BIPOLAR, {"program_lanes": 2, "state_bits": 11, "wear_bits": 3, "state_store": "sdram"}),
+    pytest.param("tiny", 3, PulseKind.BIPOLAR,
+                 {"program_lanes": 2, "state_bits": 11, "wear_bits": 3, "state_store": "sdram"},
+                 marks=pytest.mark.slow),
     ("tiny", 2, PulseKind.ONE_WAY, {"state_store": "sdram"}),
-    ("pairs", 1, PulseKind.MELT, {"state_store": "sdram"}),
-    ("pairs", 2, PulseKind.ONE_WAY, {"program_lanes": 4, "state_bits": 9, "wear_bits": 16, "state_store": "sdram"}),
+    pytest.param("pairs", 1, PulseKind.MELT, {"state_store": "sdram"}, marks=pytest.mark.slow),
+    pytest.param("pairs", 2, PulseKind.ONE_WAY,
+                 {"program_lanes": 4, "state_bits": 9, "wear_bits": 16, "state_store": "sdram"},
+                 marks=pytest.mark.slow),
 ])
 def test_operations_equal_model(name, case, kind, changes):
     """PROGRAM, AGE and PROBE of two contexts, random settings, devices and tables, reads that stall."""
