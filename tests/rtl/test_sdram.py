@@ -20,7 +20,8 @@ WORDS = 16
 PART = SdramPart(t_power_up=POWER_UP)
 OWN = SdramPart(t_rcd=30, t_rp=30, t_ras=55, t_rc=110, t_rfc=80, t_power_up=POWER_UP)
 """As `TIGHT`, to the clock at 80 MHz."""
-
+LONGEST = 50_000
+"""Clocks after which what has not come never will."""
 
 
 class Run:
@@ -60,6 +61,7 @@ class Run:
         asked = written = pause = word = 0
         left = self.after
         while asked < len(self.requests) or written < len(words) or len(self.got) < len(self.expected) or left:
+            assert self.clock < LONGEST, f"{len(self.got)} of {len(self.expected)} words read, {written} written"
             left -= left > 0 and len(self.got) == len(self.expected)
             # What is offered stays until it is taken.
             if not ctx.get(request.valid) and asked < len(self.requests) and not pause and self.go[0](dice):
