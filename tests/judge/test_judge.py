@@ -115,7 +115,6 @@ def test_pairs_that_age_as_their_difference_lose_more():
     assert np.mean(emulated) == pytest.approx(np.mean(judged), abs=2 * np.hypot(emulated.std(), judged.std()) / 2**0.5)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("network", ["mlp", "cnn"])
 def test_digits_as_aihwkit(network):
     """Error of the logits, within two combined standard errors, pairs ageing as their difference as aihwkit has it."""
