@@ -13,7 +13,9 @@ row, and a drain wave then sends the rows' sums down the same chain.
 Cost on ECP5: a hardware multiplier for `pump` lanes, a block RAM or two and W bytes of LUT RAM a group.
 """
 
+import functools
 import itertools
+import operator
 
 from amaranth.hdl import Cat, DomainRenamer, Module, Mux, Signal, signed
 from amaranth.lib import data, memory, wiring
@@ -202,19 +204,16 @@ class Group(wiring.Component):
     def _write(self, m, write, weights):
         """Decode the lane: lanes need not be a power of two per group, so each net compares for itself."""
         g = self.geometry
-        mask = Signal(g.transport, reset_less=True)
-        address, net = (Signal.like(value, name=name, reset_less=True)
-                        for name, value in (("w_address", weights.w_address), ("w_net", weights.w_part)))
-        turn = Signal(range(g.pump), reset_less=True)
-        m.d.sync += [mask.eq(0), address.eq(write.address), net.eq(write.net)]
-        for own in range(g.pump):
-            for k in range(g.transport):
-                with m.If(write.lane == self._lane(own, k)):
-                    m.d.sync += [mask[k].eq(write.valid), turn.eq(own)]
+        mine = Signal(data.ArrayLayout(g.transport, g.pump), reset_less=True)
+        address, net = (_later(m, value, 1, name) for name, value in
+                        (("w_address", write.address), ("w_net", write.net)))
+        m.d.sync += [mine[turn][k].eq(write.valid & (write.lane == self._lane(turn, k)))
+                     for turn in range(g.pump) for k in range(g.transport)]
+        mask = functools.reduce(operator.or_, mine)
         if g.pump > 1:
-            mask, base, net = (_later(m, value, 1, name) for name, value in
-                               (("mask", mask), ("base", address + turn), ("net", net)))
-            address = base
+            turn = functools.reduce(operator.or_, (Mux(mine[turn].any(), turn, 0) for turn in range(g.pump)))
+            mask, address, net = (_later(m, value, 1, name) for name, value in
+                                  (("mask", mask), ("base", (address + turn)[:len(address)]), ("later_net", net)))
         m.d.comb += [weights.w_mask.eq(mask), weights.w_address.eq(address), weights.w_part.eq(net)]
 
     def _activations(self, m, read, load):
@@ -279,7 +278,7 @@ class Engine(wiring.Component):
     """Column dot products of up to `lanes` rows, one a clock, with no back-pressure.
 
     A load must be sent a clock before the first issue that uses it, and after the last issue that uses what the bank
-    held before. A write is stored `groups` + 4 clocks later at the latest.
+    held before. A write is stored `groups` + 4 clocks later at the latest, with pump > 1 one more.
 
     Parameters
     ----------
