@@ -30,7 +30,7 @@ BOARDS = (
     dataclasses.replace(_SMALL, name="ulx3s-85f", platform=ULX3S_85F_Platform, geometry=preset("demo"),
                         lut_ram_words=64, sites=ECP5_85F, options=("--placer-heap-beta", "0.75")),
     dataclasses.replace(_SMALL, name="ulx3s-85f-fast", platform=ULX3S_85F_Platform, geometry=preset("demo-fast"),
-                        lut_ram_words=256, sites=ECP5_85F, options=("--placer-heap-beta", "0.75")),
+                        lut_ram_words=64, sites=ECP5_85F, options=("--placer-heap-beta", "0.75"), sdram=_SDRAM),
     dataclasses.replace(_SMALL, name="ulx3s-85f-sdram", platform=ULX3S_85F_Platform, geometry=preset("demo-sdram"),
                         lut_ram_words=64, sites=ECP5_85F, options=("--placer-heap-beta", "0.75"), sdram=_SDRAM),
     _SMALL,
