@@ -232,7 +232,9 @@ def pulse_statistics(name: str, *, seeds: Sequence[int] = (1, 2, 3, 4, 5), side:
         seen = [_pulsed(tile, start, down=down, trains=BOUND_TRAINS, first=2) for tile in tiles]
         few = judge_of.sizes(rng, judged // 10, down=down)
         ends = judge_of.pulsed(rng, few, start, count * BOUND_TRAINS, down=down)
-        yield compare(f"devices after {count * BOUND_TRAINS} pulses {word}", MEAN, start, seen, ends)
+        for statistic in (MEAN, SPREAD):
+            yield compare(f"devices after {count * BOUND_TRAINS} pulses {word}", statistic, start, seen, ends,
+                          unit=1 / GMAX_G16)
 
 
 PULSES = "pulses"

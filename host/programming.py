@@ -12,9 +12,9 @@ from host.placed import PlacedChip, Progress, changes, silent
 from host.placement import Placement, Tile
 from host.results import Outcome
 from host.slicing import written_at_once
-from rtl.params import EngineOperation, Table
+from rtl.params import ADC_SHIFT, EngineOperation, PulseKind, Table
 from sim.fixed import Ints
-from sim.pulses import wear_begins
+from sim.pulses import pulse_kind, wear_begins
 from sim.tables import age_settings, column_noise, noise_gain, programming_tables, tables, verify_settings
 from sim.technology import CLOSED_LOOP, GRADIENT, STATISTICAL, Technology
 
@@ -22,6 +22,9 @@ __all__ = ["ProgramResult", "ProgrammedChip"]
 
 _OF_AGE = (Table.RELAX_SIGMA, Table.FLICKER, Table.SHIFT)
 """Tables that change with age."""
+
+_OF_TIME = (*_OF_AGE, Table.NU_MEAN, Table.NU_SIGMA)
+"""Tables that programming with gradual pulses uses for something else."""
 
 
 class ProgramResult:
@@ -227,9 +230,10 @@ class ProgrammedChip(PlacedChip):
         if self.age_seconds is not None and seconds < self.age_seconds:
             raise BitlineError(f"age {seconds:g} s lies before the present {self.age_seconds:g} s: "
                                "time does not run back, program again")
+        programmed = self.age_seconds is None and pulse_kind(technology, self.way) != PulseKind.MELT
         for unit in self._engines():
             self._set(unit, **coordinate)
-            self._write_tables(unit, {table: content[table] for table in _OF_AGE})
+            self._write_tables(unit, {table: content[table] for table in (_OF_TIME if programmed else _OF_AGE)})
         report = progress("ageing", len(placement.tiles))
         for tile, gain in zip(placement.tiles, gains, strict=True):
             self._set(tile.unit, context=tile.context, noise_gain=gain)

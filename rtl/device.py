@@ -6,7 +6,7 @@ spread (sigma) times a sample. Another random value of a device takes the slot t
 
     slot   hash              sample                   sum                           product
     0      PULSE or STATIC   its first word           shifted + spread -> x         nu * log_time -> exponent
-    1      FLICKER           STATIC's second word     mean + spread -> nu           x * 2**-exponent -> drifted
+    1      FLICKER           its second word          mean + spread -> nu, floor    x * 2**-exponent -> drifted
     2      VARIATION         FLICKER's first word     drifted + spread -> code      drifted * share -> spread
     3      -                 free                     state +- strength * unit      amplitude * size -> strength
 
@@ -35,6 +35,8 @@ from rtl.params.formats import (
     EXP2_INDEX_BITS,
     EXPONENT_BITS,
     EXPONENT_FRACTION,
+    FLOOR_AMPLITUDE_BIT,
+    FLOOR_BITS,
     G16_BITS,
     G16_MAX,
     GAUSS_BITS,
@@ -178,14 +180,17 @@ class Device(wiring.Component):
         flicker_at = share_at + _PRODUCT_CLOCKS + 1
         stepped_at = hashed_at + 5
         moved_at = spread_at + _SUM_CLOCKS + 1
-        merged_at = moved_at + _SUM_CLOCKS + 1
+        floor_at = nu_at + _SUM_CLOCKS
+        bounded_at = moved_at + _SUM_CLOCKS + 1
+        merged_at = bounded_at + 1
         result_at = self.latency - 2
         g16 = self._line(m, "g16", request.g16, -1 + SLOTS, share_at)
         x = self._line(m, "x", limited, spread_at + _SUM_CLOCKS, merged_at)
-        pulse = self._line(m, "pulse", Cat(request.gradual, request.down), -1 + SLOTS, merged_at)
+        train = request.amplitude[FLOOR_AMPLITUDE_BIT:].any()
+        pulse = self._line(m, "pulse", Cat(request.gradual, request.down, train), -1 + SLOTS, merged_at)
         amplitude = self._line(m, "amplitude", request.amplitude, -1 + SLOTS, max(spread_at, stepped_at))
 
-        sigma = self._shared(m, g16, pulse(spread_at - 1), spread_at, share_at)
+        sigma = self._shared(m, g16, pulse(spread_at - 1)[:2], spread_at, share_at)
         shift = Mux(self.aging, sigma.as_signed(), 0)
         shifted = register(m, g16(spread_at + 3) + shift, "shifted")
         nu_mean, nu_sigma = self._exponents(m, g16(nu_at - 1))
@@ -212,6 +217,7 @@ class Device(wiring.Component):
             move.eq(Mux(pulse(moved_at)[1], -unit, unit) << GAUSS_FRACTION - AMPLITUDE_FRACTION),
         ]
         moved = self._line(m, "moved", limited, moved_at + _SUM_CLOCKS, merged_at)
+        bound = self._bound(m, limited, pulse, floor_at, bounded_at, merged_at)
         exponent, factor = self._exp2(m, product)
         self._multiply(m, product, {
             exponent_at: (limited, self.settings.log_time),
@@ -226,7 +232,10 @@ class Device(wiring.Component):
         m.d.sync += drifted.eq((fine + 1) >> 1)
 
         state_bits = self.geometry.state_bits
-        stepped = Mux(moved(merged_at) > GMAX_G16, GMAX_G16, moved(merged_at))
+        down = pulse(bounded_at)[1]
+        beyond = register(m, (moved(bounded_at) < bound(bounded_at)) ^ ~down, "beyond")
+        above = register(m, moved(bounded_at) > GMAX_G16, "above")
+        stepped = Mux(beyond, bound(merged_at), Mux(above, GMAX_G16, moved(merged_at)))
         pulsed = self._line(m, "pulsed", Mux(pulse(merged_at)[0], stepped, x(merged_at)), merged_at, result_at)
         state = saturate(round_shift(pulsed(result_at), G16_BITS - state_bits), 0, (1 << state_bits) - 1)
         code = self._line(m, "present", _code(limited), self._ended, result_at)
@@ -239,6 +248,16 @@ class Device(wiring.Component):
                 self.code.eq(Mux(is_stuck(result_at), state_code(stuck), code(result_at))),
             ]
         return m
+
+    def _bound(self, m, limited, pulse, floor_at, bounded_at, merged_at):
+        """Return the line of the bound of a gradual pulse: a train comes no nearer to 0 or Gmax than a random floor.
+
+        The floor is what the slot of the drift exponent makes of a pulse, |mean + spread|.
+        """
+        floor = Signal(FLOOR_BITS)
+        with m.If(pulse(floor_at)[2]):
+            m.d.comb += floor.eq(saturate(limited, 0, (1 << FLOOR_BITS) - 1))
+        return self._line(m, "bound", Mux(pulse(floor_at)[1], floor, GMAX_G16 - floor), floor_at, merged_at)
 
     def _traits(self, m, g16, pulse, stepped_at, result_at):
         """Return the step of a gradual pulse, and the size of the device's, in `stepped_at`. Endurance goes out."""

@@ -97,9 +97,10 @@ class Array:
         bits, states = self.geometry.state_bits, self._of(record, self.states)
         if not self._plain(settings):
             word, wearing = threefry2x32(*key, counter, event)
-            xi, births = gaussian(word), self._born(settings, record).at(where)
+            xi, xi_floor, births = gaussian(word), gaussian(wearing), self._born(settings, record).at(where)
             after = pulsed_states(self.tables, np.where(gradual, 0, amplitude), xi, bits)
-            stepped = stepped_states(self.tables, states[where], amplitude, pulses.down[n, column], births, xi, bits)
+            stepped = stepped_states(self.tables, states[where], amplitude, pulses.down[n, column], births, xi,
+                                     xi_floor, bits)
             after = np.where(gradual, stepped, after)
             if self.geometry.wear_bits:
                 wear, most = self._of(record, self.wear), (1 << self.geometry.wear_bits) - 1

@@ -19,6 +19,8 @@ from rtl.params.formats import (
     EXP2_INDEX_BITS,
     EXPONENT_BITS,
     EXPONENT_FRACTION,
+    FLOOR_AMPLITUDE_BIT,
+    FLOOR_BITS,
     G16_BITS,
     G16_MAX,
     GAUSS_FRACTION,
@@ -76,12 +78,14 @@ def born(tables: Ints, words: tuple[NDArray[np.uint32], NDArray[np.uint32]], *, 
                 words[1] < stuck_rate)
 
 
-def stepped_states(tables: Ints, states: Ints, amplitude: Ints, down: Any, device: Born, xi: Ints,
+def stepped_states(tables: Ints, states: Ints, amplitude: Ints, down: Any, device: Born, xi: Ints, xi_floor: Ints,
                    state_bits: int) -> Ints:
-    """Return the states that gradual pulses leave, 0 to Gmax, with a Gaussian sample `xi` for each.
+    """Return the states that gradual pulses leave, 0 to Gmax, with two Gaussian samples for each.
 
     amplitude : 12 fraction bits; pulses of a train scatter apart, so that what scatters is its root, to within 1.5
     down : whether the pulse takes away
+    xi : of the move
+    xi_floor : of how near a train comes to the bound: the last of its pulses that met it have scattered away from it
     """
     g16 = states << (G16_BITS - state_bits)
     index = g16 >> _INDEX_SHIFT
@@ -92,7 +96,9 @@ def stepped_states(tables: Ints, states: Ints, amplitude: Ints, down: Any, devic
     unit = np.clip(step + round_shift(spread * xi, GAUSS_FRACTION), -_UNIT_MAX, _UNIT_MAX)
     strength = np.minimum(amplitude * np.where(down, device.down, device.up) >> VARIATION_FRACTION, G16_MAX)
     x = g16 + round_shift(strength * np.where(down, -unit, unit), AMPLITUDE_FRACTION)
-    return _state(np.clip(x, 0, GMAX_G16), state_bits)
+    floor = np.minimum(_exponent(tables, g16 >> _INDEX_SHIFT, xi_floor), (1 << FLOOR_BITS) - 1)
+    floor = np.where(amplitude >> FLOOR_AMPLITUDE_BIT, floor, 0)
+    return _state(np.clip(x, np.where(down, floor, 0), np.where(down, GMAX_G16, GMAX_G16 - floor)), state_bits)
 
 
 def stuck_state(value: int, state_bits: int) -> int:
@@ -111,11 +117,16 @@ def relaxed_and_exponent(tables: Ints, g16: Ints, xi_relax: Ints, xi_nu: Ints) -
     # The table holds words of 16 bits.
     shifted = g16 + ((tables[Table.SHIFT].take(index) + _SIGN & _WORD) - _SIGN)
     relaxed = shifted + _step(tables[Table.RELAX_SIGMA], g16, xi_relax)
+    return np.clip(relaxed, 0, G16_MAX), _exponent(tables, index, xi_nu)
+
+
+def _exponent(tables: Ints, index: Ints, xi: Ints) -> Ints:
+    """Return what the tables of the drift exponent give: |mean + sigma xi|, 16 bits."""
     nu = tables[Table.NU_SIGMA].take(index)
-    nu *= xi_nu
+    nu *= xi
     nu = round_shift(nu, GAUSS_FRACTION)
     nu += tables[Table.NU_MEAN].take(index)
-    return np.clip(relaxed, 0, G16_MAX), np.minimum(np.abs(nu), (1 << NU_FRACTION) - 1)
+    return np.minimum(np.abs(nu), (1 << NU_FRACTION) - 1)
 
 
 def aged_codes(tables: Ints, g16: Ints, relaxed: Ints, nu: Ints, xi_flicker: Ints, log_time: int) -> Ints:

@@ -5,8 +5,12 @@ as many as move a device by 1/200 of its range, or more where its steps shrink s
 trains a read would not get there, or one, where one moves it further. The amplitude follows the measured error; where
 nominal pulses are coarse, weaker ones than nominal are given. No source tells how programming pulses of devices known
 from training grow: this is assumed.
+
+A train is one step, but its pulses meet a bound one by one, and those that follow scatter away from it: a train comes
+no nearer to a bound than a random *floor*, whose spread stands in the tables of the drift exponent during PROGRAM.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from statistics import NormalDist
@@ -19,7 +23,7 @@ from sim.fixed import Ints
 from sim.law import Floats
 from sim.technology import STATISTICAL, Technology
 
-__all__ = ["ENTRIES", "check_pulses", "down_spread", "largest_move", "nominal_move", "pulse_kind", "pulse_settings",
+__all__ = ["ENTRIES", "check_pulses", "largest_move", "nominal_move", "program_tables", "pulse_kind", "pulse_settings",
            "pulse_tables", "train", "wear_begins"]
 
 ENTRIES = 256
@@ -31,6 +35,7 @@ _LARGEST = 1 << G16_BITS - AMPLITUDE_FRACTION  # amplitude
 _SWEEP_READS = 15  # so that a device of half the nominal size still is there in thirty
 _NEARLY = 0.975  # of Gmax
 _SLOPE = 1e-6
+_GRID = 400
 _REFRESH_SHARE = 0.25
 """Where the partner stands at most, as g: aihwkit refreshes one-sided pairs there (PCMPresetUnitCell)."""
 
@@ -56,9 +61,48 @@ def pulse_tables(device: Technology, geometry: Geometry, way: str) -> dict[Table
     return {table: _words(values) for table, values in found.items()}
 
 
-def down_spread(device: Technology) -> Ints:
-    """Return the table of the spread of gradual pulses down, which stands in RELAX_SIGMA during PROGRAM."""
-    return _words(_train_of(device, down=True)[1] * (GMAX_G16 << SPREAD_SHIFT))
+def program_tables(device: Technology) -> dict[Table, Ints]:
+    """Return what tables hold during PROGRAM of gradual pulses alone: the spread of pulses down, and floors."""
+    low, high = (floor_spread(device, down=down) for down in (True, False))
+    return {Table.RELAX_SIGMA: _words(_train_of(device, down=True)[1] * (GMAX_G16 << SPREAD_SHIFT)),
+            Table.NU_MEAN: np.zeros(ENTRIES, np.int64),
+            Table.NU_SIGMA: _words(np.where(np.arange(ENTRIES) < _OF_GMAX // 2, low, high) * GMAX_G16)}
+
+
+@functools.lru_cache(maxsize=64)
+def floor_spread(device: Technology, *, down: bool) -> float:
+    """Return q, as g, for the floor |q xi| of a train at a bound.
+
+    A device of nominal size at the bound is then left by one train, max(step + spread, floor), as far from it on
+    average as its pulses would leave it, each clipped: by Spitzer's identity the sum of E[max(S_k, 0)] / k, where S_k
+    is what k pulses come to.
+    """
+    end = 0.0 if down else 1.0
+    step, count = _step(device, np.array([end]), down=down), train(device)
+    k: Floats = np.arange(1, count + 1, dtype=np.float64)
+    away, spread = -step[0] * k, _cycle_spread(device, step)[0] * np.sqrt(k)
+    if count == 1 or not spread[0]:
+        return 0.0
+    wanted = float((_above_zero(away, spread) / k).sum())
+    low, high = 0.0, 2 * wanted
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _floored(away[-1], spread[-1], middle) < wanted else (low, middle)
+    return low
+
+
+def _above_zero(mean: Floats, spread: Floats) -> Floats:
+    """Return E[max(x, 0)] of normal x."""
+    z = mean / spread
+    return spread * np.exp(-z**2 / 2) / math.sqrt(2 * math.pi) + mean * _normal_cdf(z)
+
+
+def _floored(mean: float, spread: float, q: float) -> float:
+    """Return E[max(x, |q xi|)] of a normal x."""
+    edge = 6 * (spread + q)
+    x = (np.arange(_GRID) + 0.5) * edge / _GRID
+    below = _normal_cdf((x - mean) / spread) * (2 * _normal_cdf(x / max(q, 1e-12)) - 1)
+    return float((1 - below).sum() * edge / _GRID)
 
 
 def _words(values: Floats) -> Ints:

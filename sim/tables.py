@@ -32,7 +32,7 @@ from rtl.params.registers import EngineRegion, register
 from sim.convergence import Convergence, Loop, converge
 from sim.fixed import Ints
 from sim.law import Floats
-from sim.pulses import down_spread, pulse_kind, pulse_settings, pulse_tables
+from sim.pulses import program_tables, pulse_kind, pulse_settings, pulse_tables
 from sim.technology import (
     CLOSED_LOOP,
     STATISTICAL,
@@ -83,7 +83,7 @@ def programming_tables(device: Technology, *, way: str = CLOSED_LOOP,
     """
     found = tables(device, way=way, geometry=geometry)
     if pulse_kind(device, way) != PulseKind.MELT:
-        found[Table.RELAX_SIGMA] = down_spread(device)
+        found |= program_tables(device)
     return found
 
 

@@ -104,7 +104,8 @@ class Purpose(enum.IntEnum):
     VERIFY = 2
     """White noise of a verify read: (row, column), event = epoch, iteration, repeat."""
     PULSE = 3
-    """Spread of a programming pulse: (row, column, device), event = epoch, iteration."""
+    """Spread of a programming pulse (first word), and how near a train comes to a bound (second word, which also tells
+    whether it wears): (row, column, device), event = epoch, iteration."""
     STATIC = 4
     """Relaxation (first word) and drift exponent (second word): (row, column, device), event = epoch."""
     FLICKER = 5
@@ -135,6 +136,12 @@ AMPLITUDE_FRACTION = 12
 
 SPREAD_BITS, SPREAD_SHIFT = (9, 11, 13, 15), 2
 """The spread of a unit is halved for each of these that an amplitude reaches; at amplitude 1 it is shifted so far."""
+
+FLOOR_BITS = 12
+"""Of the distance from a bound at which a train of gradual pulses may leave a device, g16."""
+
+FLOOR_AMPLITUDE_BIT = 11
+"""Pulses of an amplitude with this bit or a higher one are such a train."""
 
 DIRECT_DOWN, DIRECT_MINOR = 16, 17
 """Bits of |target| of a `direct` pulse above its amplitude: it takes away; it is for the minor pair."""

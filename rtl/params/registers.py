@@ -96,7 +96,7 @@ class Table(enum.IntEnum):
     """Relaxation after the last pulse against the state, g16; in PROGRAM, the spread of gradual pulses down."""
     NU_MEAN = 2
     NU_SIGMA = 3
-    """Drift exponent, 16 fraction bits."""
+    """Drift exponent, 16 fraction bits; in PROGRAM, how near trains of gradual pulses come to a bound, g16."""
     FLICKER = 4
     """1/f noise of the present age relative to the drifted conductance, 16 fraction bits."""
     SHIFT = 5

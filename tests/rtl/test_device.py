@@ -90,7 +90,10 @@ MUTATIONS = {
     "unit limited early": ("limit = (1 << G16_BITS - 1) - 1", "limit = (1 << G16_BITS - 2) - 1"),
     "stuck by the other word": ("self._words[1] < self", "self._words[0] < self"),
     "pulses of all epochs alike": ("iteration, settings.epoch)", "iteration)"),
-    "beyond Gmax": ("Mux(moved(merged_at) > GMAX_G16, GMAX_G16, moved(merged_at))", "moved(merged_at)"),
+    "beyond Gmax": ("Mux(above, GMAX_G16, moved(merged_at))", "moved(merged_at)"),
+    "trains that reach Gmax": ("GMAX_G16 - floor), floor_at", "GMAX_G16), floor_at"),
+    "trains that reach 0": ("Mux(pulse(floor_at)[1], floor, GMAX", "Mux(pulse(floor_at)[1], 0, GMAX"),
+    "floors for every pulse": ("with m.If(pulse(floor_at)[2]):", "with m.If(1):"),
     "up for down": ("Mux(pulse(moved_at)[1], -unit, unit)", "Mux(pulse(moved_at)[1], unit, -unit)"),
 }
 """Of the pipeline's text; each must be seen."""
@@ -140,7 +143,8 @@ def check(device_class, state_bits, log_time, common, largest, *, count):
     devices = born(tables, threefry2x32(*key[Purpose.VARIATION], counter, 0), common=bool(common),
                    stuck_rate=settings["stuck_rate"])
     assert count / 6 < devices.stuck.sum() < count / 3
-    stepped = stepped_states(tables, state >> 16 - state_bits, amplitude, down, devices, xi, state_bits)
+    stepped = stepped_states(tables, state >> 16 - state_bits, amplitude, down, devices, xi, gaussian(wearing),
+                             state_bits)
     expected = np.where(gradual, stepped, pulsed_states(tables, amplitude, xi, state_bits))
     stuck = stuck_state(settings["stuck_value"], state_bits)
     np.testing.assert_array_equal(pulsed["state"], np.where(devices.stuck, stuck, expected))

@@ -101,6 +101,24 @@ def test_a_reset_has_the_spread_of_entry_0_and_steps_never_do():
     assert array.states.std() == pytest.approx(2000 * np.sqrt(0.5 - 0.5 / np.pi), rel=0.03)  # half is clamped
 
 
+@pytest.mark.parametrize("down", [False, True])
+def test_a_train_comes_no_nearer_to_a_bound_than_its_floor(down):
+    """From the bound on, against it: what is left is the floor, half-normal; a pulse that is no train has none."""
+    array = array_of(STEP_UP=400 + 0 * GRID, STEP_DOWN=400 + 0 * GRID, NU_SIGMA=np.where(GRID < 25_600, 300, 200),
+                     VARIATION=2**12 + 0 * GRID)
+    settings = REGISTERS | {"seed": 4, "pulse_kind": PulseKind.BIPOLAR}
+    array.states[:, 0] = bound = 0 if down else GMAX_G16
+    pulse(array, settings, down=down, amplitude=0.49)
+    assert (array.states[:, 0] == bound).all()
+    pulse(array, settings, down=down, start=1)
+    floor = np.abs(array.states[:, 0] - bound)
+    sigma = 300 if down else 200
+    assert floor.mean() == pytest.approx(sigma * np.sqrt(2 / np.pi), rel=0.03)
+    assert (floor**2).mean() == pytest.approx(sigma**2, rel=0.05)
+    pulse(array, settings, down=not down, start=2)
+    assert (np.abs(array.states[:, 0] - bound) == floor + 400).all(), "away from it nothing is in the way"
+
+
 def test_stuck_devices_are_at_their_value_after_pulses_and_at_every_age():
     array = array_of(STEP_UP=3000 + 0 * GRID, RELAX_SIGMA=500 + 0 * GRID, NU_MEAN=4000 + 0 * GRID,
                      VARIATION=2**12 + 0 * GRID)
