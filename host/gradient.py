@@ -32,7 +32,7 @@ from sim.technology import GRADIENT, Technology
 from sim.tile import walsh
 from sim.write_verify import STILL, Tally
 
-__all__ = ["START", "Descent", "coordinate", "reading"]
+__all__ = ["GROUPS", "START", "Descent", "coordinate", "dither", "reading"]
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -43,6 +43,10 @@ START = {"iterations": 0, "absorb": 0, "minor_step": 0, "least_amplitude": 0}
 _G16_PER_CODE = 1 << G16_BITS - CODE_BITS
 _FIRST = 2  # coordinate of the first step's pulses, after those of the start
 _LAST = 255
+_GOLDEN = (5**0.5 - 1) / 2  # whose multiples, modulo 1, lie farthest apart
+
+GROUPS = 16
+"""Of patterns, each read with an ADC offset of its own."""
 
 
 def reading(step: int) -> dict[str, int]:
@@ -53,6 +57,15 @@ def reading(step: int) -> dict[str, int]:
 def coordinate(step: int) -> int:
     """Return the register `iterations` of the pulses of a step."""
     return _FIRST + step
+
+
+def dither(step: int, group: int, groups: int) -> int:
+    """Return the ADC offset that a group of a step's patterns has beside its own, in 2**-24 codes: within half a code.
+
+    It is taken off again. Without noise the rounding of reads would stay the same from step to step, and that of a
+    column of small sums from pattern to pattern; so it differs, and averages out.
+    """
+    return round(((group + step * _GOLDEN) / groups % 1 - 0.5) * (1 << ADC_SHIFT))
 
 
 class Descent:
@@ -94,7 +107,11 @@ class Descent:
         """The second works on the minor pair, or on the other device of a gradual one."""
         return 1 if self._melt and self.geometry.pairs == 1 else 2
 
-    def learn(self, sums: Ints, offset: Floats) -> None:
+    def group(self, step: int, group: int, groups: int) -> Flags:
+        """Return which patterns (patterns,) are of a group, by lot."""
+        return np.random.default_rng(step).permutation(len(self._inputs)) % groups == group
+
+    def learn(self, sums: Floats, offset: Floats) -> None:
         """Take the sums of codes (patterns, columns) of a step, and what a read without rows gives (columns,)."""
         scale = self._gain * self.probing.ticks
         missing = self._inputs @ self._wanted - (sums - offset) / scale

@@ -194,9 +194,10 @@ class PlacedChip:
     def _offset_word(self) -> int:
         return round(self._converter_offset * (1 << ADC_SHIFT))
 
-    def _write_verify_offsets(self) -> None:
+    def _write_verify_offsets(self, more: int = 0) -> None:
+        """Write the ADC offsets of the verify range, and `more` of them, in 2**-24 codes."""
         for unit in self._engines():
-            self._set(unit, verify_offset=self._offset_word() + self._trims[unit - 1])
+            self._set(unit, verify_offset=self._offset_word() + self._trims[unit - 1] + more)
 
     def _write_mismatch(self, technology: Technology | None) -> None:
         """Make converters differ as a technology says, or not at all."""

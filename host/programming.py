@@ -1,5 +1,7 @@
 """Programming and ageing: by write-verify in the chip, in one statistical step, or by gradient descent from here."""
 
+import dataclasses
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -191,7 +193,18 @@ class ProgrammedChip(PlacedChip):
         registers = self._reading() | {"verify_noise": settings["verify_noise"]} | gradient.reading(step)
         idles = [compensation.idle(tile) for tile in self._placed().tiles]
         nothing = self._probe(idles, registers, lambda _done: None)
-        sums = self._probe([one.probing for one in descents], registers, lambda _done: None)
+        sums = [np.zeros((len(one.probing.rows), one.tile.columns)) for one in descents]
+        groups = min(gradient.GROUPS, *map(len, sums))
+        for group in range(groups):
+            offset = gradient.dither(step, group, groups)
+            self._write_verify_offsets(offset)
+            parts = [one.group(step, group, groups) for one in descents]
+            probings = [dataclasses.replace(one.probing, rows=one.probing.rows[part])
+                        for one, part in zip(descents, parts, strict=True)]
+            for codes, part, found in zip(sums, parts, self._probe(probings, registers, lambda _done: None),
+                                          strict=True):
+                codes[part] = found - offset / (1 << ADC_SHIFT)
+        self._write_verify_offsets()
         for one, codes, empty, idle in zip(descents, sums, nothing, idles, strict=True):
             one.learn(codes, empty[0] / idle.count)
 
