@@ -16,7 +16,8 @@ __all__ = ["load_technology", "technology_named"]
 _NUMBERS = ("gmax", "gmin", "headroom", "t0", "t_read", "cycle_spread", "device_spread", "range_spread", "asymmetry",
             "asymmetry_spread", "write_noise", "endurance", "endurance_spread", "stuck_rate", "stuck_value",
             "activation_energy", "on_off", "mismatch", "converter_gain_spread",
-            "converter_offset_spread", "pulse_share", "window", "averages", "iterations", "step")
+            "converter_offset_spread", "pulse_share", "window", "averages", "iterations", "step", "train_move",
+            "sweep_reads", "least_move", "refresh_share")
 _LAWS = ("programmed", "drift_mean", "drift_spread", "flicker", "read_noise", "step_up", "step_down")
 _AGEINGS = ("spread", "shift")
 _PLAIN: dict[str, type] = {"name": str, "title": str, "pulse": str, "base": str, "steady": bool}

@@ -46,7 +46,11 @@ def _law(form: str, source: str, *coefficients: float, unit: str = "1") -> Law:
 _ITERATIONS = Number(30, "reads", "N", "HERMES project chip, at most 30 iterations (Le Gallo 2023)")
 _LOOP: dict[str, Any] = {"pulse_share": _assumed(0.5), "averages": _assumed(4, "reads"), "iterations": _ITERATIONS,
          "step": _assumed(0.5)}
-_GRADUAL_STEP = _assumed(0.25, text="assumed; of the largest step, so that steeper devices do not overshoot")
+_GRADUAL: dict[str, Any] = {
+    "averages": _LOOP["averages"], "iterations": _ITERATIONS,
+    "step": _assumed(0.25, text="assumed; of the largest step, so that steeper devices do not overshoot"),
+    "train_move": _assumed(1 / 200), "least_move": _assumed(0.5, text="assumed; of the window"),
+    "sweep_reads": _assumed(9, "reads", "assumed: a device of a quarter of the nominal size is there in thirty")}
 _PCM_READ = _law("power", f"{_AIHWKIT}, WeightNoiseType.PCM_READ, w_noise", 0.0175, 0.5)
 
 PCM = Technology(
@@ -90,7 +94,8 @@ PCM_SET = Technology(
     step_up=_law("exponential", f"{_DEVICES}, PCMPresetDevice", 0.005, 0.005 * 27.235, -5.0),
     cycle_spread=_c(0.6, "1", f"{_DEVICES}, PCMPresetDevice"),
     device_spread=_c(0.2, "1", f"{_DEVICES}, PCMPresetDevice"),
-    window=_assumed(0.6, "uS"), averages=_LOOP["averages"], iterations=_ITERATIONS, step=_GRADUAL_STEP)
+    refresh_share=_assumed(0.25, "1", "assumed: where aihwkit refreshes one-sided pairs (PCMPresetUnitCell)"),
+    window=_assumed(0.6, "uS"), **_GRADUAL)
 
 
 def _wan(*powers: float) -> Law:
@@ -152,7 +157,7 @@ def _array(name: str, title: str, source: str, gmax: Number, *, dw: float, up: t
         range_spread=_c(bound_spread, "1", source), asymmetry=_c(asymmetry, "1", source),
         asymmetry_spread=_c(asymmetry_spread, "1", source), write_noise=_c(write_noise * dw / span, "1", source),
         window=Number(0.024 * gmax.one, gmax.unit, "X", "assumed: 2.4 % of Gmax"),
-        averages=_LOOP["averages"], iterations=_ITERATIONS, step=_GRADUAL_STEP, **more)
+        **_GRADUAL, **more)
 
 
 def _soft(bounds: tuple[float, float] = (-1.0, 1.0), gamma: tuple[float, float] = (1.0, 1.0)) -> dict[str, Any]:

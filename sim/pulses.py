@@ -29,15 +29,13 @@ __all__ = ["ENTRIES", "check_pulses", "largest_move", "nominal_move", "program_t
 ENTRIES = 256
 _SIZES = 128
 _OF_GMAX = GMAX_G16 * ENTRIES >> G16_BITS  # entries up to Gmax
-_FINE = 1 / 200
+_ASSUMED = {"train_move": 1 / 200, "sweep_reads": 9.0, "least_move": 0.5, "refresh_share": 0.25}
+"""Of a technology that has none of its own."""
 _TRAIN_MAX = 64
 _LARGEST = 1 << G16_BITS - AMPLITUDE_FRACTION  # amplitude
-_SWEEP_READS = 15  # so that a device of half the nominal size still is there in thirty
 _NEARLY = 0.975  # of Gmax
 _SLOPE = 1e-6
 _GRID = 400
-_REFRESH_SHARE = 0.25
-"""Where the partner stands at most, as g: aihwkit refreshes one-sided pairs there (PCMPresetUnitCell)."""
 
 _WORD_MAX = (1 << 16) - 1
 _KINDS = {"melt": PulseKind.MELT, "one-way": PulseKind.ONE_WAY, "bipolar": PulseKind.BIPOLAR}
@@ -63,15 +61,15 @@ def pulse_tables(device: Technology, geometry: Geometry, way: str) -> dict[Table
 
 def program_tables(device: Technology) -> dict[Table, Ints]:
     """Return what tables hold during PROGRAM of gradual pulses alone: the spread of pulses down, and floors."""
-    low, high = (floor_spread(device, down=down) for down in (True, False))
+    low, high = (floor(device, down=down) for down in (True, False))
+    floors = np.where(np.arange(ENTRIES) < _OF_GMAX // 2, low, high) * GMAX_G16
     return {Table.RELAX_SIGMA: _words(_train_of(device, down=True)[1] * (GMAX_G16 << SPREAD_SHIFT)),
-            Table.NU_MEAN: np.zeros(ENTRIES, np.int64),
-            Table.NU_SIGMA: _words(np.where(np.arange(ENTRIES) < _OF_GMAX // 2, low, high) * GMAX_G16)}
+            Table.NU_MEAN: _words(floors), Table.NU_SIGMA: _words(floors / 2)}
 
 
 @functools.lru_cache(maxsize=64)
-def floor_spread(device: Technology, *, down: bool) -> float:
-    """Return q, as g, for the floor |q xi| of a train at a bound.
+def floor(device: Technology, *, down: bool) -> float:
+    """Return q, as g, for the floor |q (1 + xi / 2)| of a train at a bound.
 
     A device of nominal size at the bound is then left by one train, max(step + spread, floor), as far from it on
     average as its pulses would leave it, each clipped: by Spitzer's identity the sum of E[max(S_k, 0)] / k, where S_k
@@ -98,10 +96,11 @@ def _above_zero(mean: Floats, spread: Floats) -> Floats:
 
 
 def _floored(mean: float, spread: float, q: float) -> float:
-    """Return E[max(x, |q xi|)] of a normal x."""
+    """Return E[max(x, |q (1 + xi / 2)|)] of a normal x."""
     edge = 6 * (spread + q)
     x = (np.arange(_GRID) + 0.5) * edge / _GRID
-    below = _normal_cdf((x - mean) / spread) * (2 * _normal_cdf(x / max(q, 1e-12)) - 1)
+    u = 2 * x / max(q, 1e-12)
+    below = _normal_cdf((x - mean) / spread) * (_normal_cdf(u - 2) - _normal_cdf(-u - 2))
     return float((1 - below).sum() * edge / _GRID)
 
 
@@ -134,12 +133,12 @@ def pulse_settings(device: Technology, geometry: Geometry, way: str, counts_per_
         unit, largest = nominal_move(device), largest_move(device)
         one = 1 << AMPLITUDE_FRACTION
         step = device.number("step").one * one / (largest * GMAX_G16 * counts_per_g)
-        least = min(0.5 * device.number("window").one / (device.range * largest), 1.0)
+        least = min(_constant(device, "least_move") * device.number("window").one / (device.range * largest), 1.0)
         spreads = [0.0 if number is None else number.one for number in (device.asymmetry_spread, device.device_spread)]
         settings |= {
             "main_step": _factor(step / geometry.significance), "minor_step": _factor(step),
             "least_amplitude": max(round(least * one), 1), "absorb": 1,
-            "refresh_limit": min(max(round(_REFRESH_SHARE / unit), 1), 63),
+            "refresh_limit": min(max(round(_constant(device, "refresh_share") / unit), 1), 63),
             "common_variation": int(spreads[0] <= spreads[1]),
         }
     return settings
@@ -208,9 +207,14 @@ def _share(device: Technology, *, down: bool) -> float:
 
 def train(device: Technology) -> int:
     """Return the nominal pulses that amplitude 1 stands for."""
-    fine = _FINE / max(_nominal(device), 1e-9)
-    sweep = _sweep(device) / (_LARGEST * _SWEEP_READS)
+    fine = _constant(device, "train_move") / max(_nominal(device), 1e-9)
+    sweep = _sweep(device) / (_LARGEST * _constant(device, "sweep_reads"))
     return min(max(round(max(fine, sweep)), 1), _TRAIN_MAX)
+
+
+def _constant(device: Technology, name: str) -> float:
+    number = getattr(device, name)
+    return _ASSUMED[name] if number is None else float(number.one)
 
 
 def nominal_move(device: Technology) -> float:

@@ -116,6 +116,15 @@ class Technology:
     mismatch: Number | None = None
     """Spread of a bit's conductance from cell to cell, relative to it."""
 
+    train_move: Number | None = None
+    """Share of the range that a train of gradual pulses moves a device; a pulse, where one moves it further."""
+    sweep_reads: Number | None = None
+    """Reads in which the largest trains sweep the range: trains are as long as this needs."""
+    least_move: Number | None = None
+    """Move of the weakest gradual pulse of a device at its largest step, in windows."""
+    refresh_share: Number | None = None
+    """Where the partner of a one-way device stands at most, as g; beyond it the pair is RESET."""
+
     pulse_share: Number | None = None
     """Spread of one programming pulse, in units of the spread of a programmed device."""
     window: Number | None = None

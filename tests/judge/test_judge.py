@@ -75,7 +75,7 @@ def test_two_pairs_against_one():
 
 def test_write_verify_converges():
     """At least 99 % of the cells within 30 iterations, at half and double of every assumed constant."""
-    for loop in convergence_of_assumed(("pcm",), pairs=(1,), side=64):
+    for loop in convergence_of_assumed(("pcm",), pairs=(1,), seeds=(2,)):
         assert not loop.refused
         assert loop.converged >= 0.99, loop.constants
         assert loop.mean == pytest.approx(loop.expected, rel=0.06), loop.constants
@@ -84,7 +84,7 @@ def test_write_verify_converges():
 @pytest.mark.parametrize("name", judge.PULSE_JUDGES)
 def test_write_verify_of_gradual_devices_converges(name):
     """One pair, uniform targets up to Gmax: the hardest case."""
-    for loop in convergence_of_assumed((name,), side=48):
+    for loop in convergence_of_assumed((name,), seeds=(2,), side=48):
         assert not loop.refused
         assert loop.converged >= 0.99, (loop.pairs, loop.constants)
 
@@ -123,12 +123,9 @@ def test_digits_as_aihwkit(network):
     assert apart(network, "perfect") == []
 
 
-PULSES_NOT_MET = {("pcm-set", "spread of devices after 40 pulses up", 0.9),
-                  ("rram-es", "spread of devices after 280 pulses up", 0.9),
-                  ("rram-es", "spread of devices after 280 pulses down", 0.1),
-                  ("ecram-mo", "spread of devices after 1520 pulses up", 0.9)}
-"""All by less than a thousandth of the range. A train is one step, and its floor at a bound an approximation; of
-devices that hardly step, the table of sizes holds the mean of each 128th."""
+PULSES_NOT_MET = {("rram-es", "spread of devices after 320 pulses up", 0.9),
+                  ("rram-es", "spread of devices after 320 pulses down", 0.1)}
+"""By less than a thousandth of the range: a train is one step, and its floor at a bound an approximation."""
 
 
 @pytest.mark.parametrize("name", ["pcm-set", "rram-sb"])
