@@ -234,7 +234,8 @@ def pulse_statistics(name: str, *, seeds: Sequence[int] = (1, 2, 3, 4, 5), side:
         ends = judge_of.pulsed(rng, few, start, count * BOUND_TRAINS, down=down)
         # A spread of less than a code, which is what engines multiply with, is none.
         for statistic in (MEAN, SPREAD)[:1 + (ends.std() > 1 / GMAX_CODE)]:
-            yield compare(f"devices after {count * BOUND_TRAINS} pulses {word}", statistic, start, seen, ends)
+            yield compare(f"devices after {count * BOUND_TRAINS} pulses {word}", statistic, start, seen, ends,
+                          unit=1 / GMAX_G16)
 
 
 PULSES = "pulses"
