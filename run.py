@@ -275,6 +275,7 @@ def lint(run, extra):
 def bench(run, extra):
     run.stage("set-up", lambda: setup("demo"))
     run.command("bench", "-m", "host.cli", "bench", "--physics", str(ROOT / "docs" / "physics.md"),
+                "--digits", str(ROOT / "docs" / "digits.md"),
                 "--performance", str(ROOT / "docs" / "performance.md"), *extra)
 
 

@@ -308,6 +308,8 @@ def bench(
     images: Annotated[int, typer.Option("--images", min=1, max=1000)] = 1000,
     physics: Annotated[Path | None, typer.Option("--physics", metavar="FILE", help="Compare every published statistic, "
                                                  "too, and write the tables here; minutes.")] = None,
+    digits: Annotated[Path | None, typer.Option("--digits", metavar="FILE", help="Compare networks with aihwkit's "
+                                                "results, too, and write the tables here; minutes.")] = None,
     performance: Annotated[Path | None, typer.Option("--performance", metavar="FILE",
                                                      help="Write every figure beside its bound here.")] = None,
     seed: SeedOption = None,
@@ -315,6 +317,7 @@ def bench(
 ) -> None:
     """Measure cycles, multiplications a cycle, and images a second, against the bounds."""
     from host.bench import run_bench
+    from host.digits_page import write_digits_page
     from host.performance_page import write_performance_page
     from host.physics_page import write_physics_page
 
@@ -322,7 +325,11 @@ def bench(
     found = run_bench(images=images, sim=sim, seed=seed, screen=screen)
     if performance is not None:
         write_performance_page(performance, found, screen)
-    screen.result(found if physics is None else found | {"physics": write_physics_page(physics, screen)})
+    if physics is not None:
+        found["physics"] = write_physics_page(physics, screen)
+    if digits is not None:
+        found["digits"] = write_digits_page(digits, screen)
+    screen.result(found)
 
 
 @command

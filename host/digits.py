@@ -5,6 +5,7 @@ patches. Converters are perfect, or those of aihwkit's default in floating point
 """
 
 import dataclasses
+import itertools
 import json
 import math
 from collections.abc import Callable, Sequence
@@ -14,33 +15,32 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from host import periphery
 from host.crossbar import Crossbar
 from host.judge import PcmTile
 from sim.presets import technology
 from sim.technology import STATISTICAL
 
-__all__ = ["AIHWKIT", "DEVICES", "NETWORKS", "DigitsComparison", "compare_digits", "programming"]
+__all__ = ["AIHWKIT", "CONVERTERS", "DEVICES", "NETWORKS", "QUANTITIES", "DigitsComparison", "DigitsTable",
+           "compare_digits", "programming"]
 
 Floats = NDArray[np.float64]
 Rng = np.random.Generator
 _MODELS = Path(__file__).resolve().parent.parent / "models"
 NETWORKS = ("mlp", "cnn")
 CONVERTERS = ("perfect", "default")
+QUANTITIES = ("accuracy", "logit_rel_l2_error")
 DEVICES = ("emulated, net", "float64, net", "emulated", "float64")
 """Of the emulation or of the judge; *net* as aihwkit ages them: the difference of a pair, not its devices."""
 AIHWKIT = "aihwkit"
-_READ_NOISE = 0.0175
-_OUTPUT_NOISE, _OUTPUT_BOUND, _OUTPUT_STEP, _INPUT_STEP = 0.06, 12.0, 24 / 510, 2 / 126
+SHUFFLES = 1000
 
 
 @dataclasses.dataclass(frozen=True)
 class DigitsComparison:
-    """One quantity at one age: means and standard errors over programmings of `devices`, and of `against`."""
+    """One quantity at one age: means and standard errors over programmings, and those it is held against."""
 
-    network: str
     converters: str
-    devices: str
-    against: str
     compensated: bool
     age: str
     quantity: str
@@ -53,6 +53,27 @@ class DigitsComparison:
     def holds(self) -> bool:
         """Whether the means agree within two combined standard errors."""
         return abs(self.emulated - self.published) <= 2 * math.hypot(self.emulated_error, self.published_error)
+
+
+@dataclasses.dataclass(frozen=True)
+class DigitsTable:
+    """All comparisons of a network on `devices` with `against`.
+
+    expected : comparisons apart on average, were there no difference
+    chance : how often there are at least as many as here, were there no difference
+    """
+
+    network: str
+    devices: str
+    against: str
+    expected: float
+    chance: float
+    comparisons: list[DigitsComparison]
+
+    @property
+    def apart(self) -> list[DigitsComparison]:
+        """Comparisons of more than two combined standard errors."""
+        return [one for one in self.comparisons if not one.holds]
 
 
 class _Tile(Protocol):
@@ -75,68 +96,51 @@ def _tile(targets: Floats, seed: int, devices: str) -> _Tile:
 class _Layer:
     """One layer on a tile of its own; each output has its own weight scale, as there."""
 
-    def __init__(self, weight: Floats, bias: Floats, seed: int, converters: str, devices: str) -> None:
-        self.scale, self.bias, self.converters = np.abs(weight).max(axis=1), bias, converters
+    def __init__(self, weight: Floats, bias: Floats, seed: int, devices: str) -> None:
+        self.scale, self.bias = np.abs(weight).max(axis=1), bias
         self.rng = np.random.default_rng(seed)
         self.tile = _tile((weight / self.scale[:, None]).T, seed, devices)
-        self.gain = 1.0
-        self._reference = self._size()
+        self._reference = {converters: self._size(converters) for converters in CONVERTERS}
 
-    def age(self, seconds: float) -> None:
-        self.tile.age(seconds)
-        self.gain = 1.0
+    def choose(self, converters: str, *, compensated: bool) -> None:
+        """Read through these converters from now on; compensated for what a probe finds now."""
+        self.converters = converters
+        self.gain = self._reference[converters] / self._size(converters) if compensated else 1.0
 
-    def compensate(self) -> None:
-        self.gain = self._reference / self._size()
-
-    def _size(self) -> float:
+    def _size(self, converters: str) -> float:
         """Return the mean magnitude of the outputs of one-hot inputs: by the tile's own probe, or as aihwkit reads."""
-        if self.converters == "perfect":
+        if converters == "perfect":
             return self.tile.probe()
-        return float(np.abs(self._read(np.eye(self.tile.rows))).mean())
+        return float(np.abs(periphery.read(np.eye(self.tile.rows), self.tile.weights(), self.rng)).mean())
 
     def __call__(self, x: Floats) -> Floats:
-        return self.gain * self._read(x) * self.scale + self.bias
-
-    def _read(self, x: Floats) -> Floats:
         w = self.tile.weights()
-        if self.converters == "perfect":
-            return x @ w
-        scale = np.abs(x).max(axis=1, keepdims=True)
-        scale = np.where(scale > 0, scale, 1.0)
-        y = np.empty((len(x), w.shape[1]))
-        todo, factor = np.arange(len(x)), 1.0
-        while len(todo):  # an output out of bounds: once more with half the input
-            part = np.rint(x[todo] / scale[todo] / factor / _INPUT_STEP) * _INPUT_STEP
-            sigma = np.hypot(_OUTPUT_NOISE, _READ_NOISE * np.sqrt(part**2 @ np.abs(w)))
-            got = part @ w + sigma * self.rng.standard_normal(sigma.shape)
-            got = np.rint(got / _OUTPUT_STEP) * _OUTPUT_STEP
-            y[todo] = np.clip(got, -_OUTPUT_BOUND, _OUTPUT_BOUND) * factor
-            todo, factor = todo[(np.abs(got) >= _OUTPUT_BOUND).any(axis=1)], 2 * factor
-        return y * scale
+        y = x @ w if self.converters == "perfect" else periphery.read(x, w, self.rng)
+        return self.gain * y * self.scale + self.bias
 
 
-def programming(network: str, converters: str, seed: int, ages: Sequence[float],
-                devices: str) -> dict[tuple[float, bool], Any]:
-    """Return (accuracy in %, relative error of the logits) by (age, compensated) of one programming."""
+def programming(network: str, seed: int, ages: Sequence[float], devices: str) -> dict[tuple[str, bool, float], Any]:
+    """Return (accuracy in %, relative error of the logits) by (converters, compensated, age) of one programming.
+
+    Devices are the same with either converters, as in aihwkit's results.
+    """
     content = np.load(_MODELS / f"digits_{network}.npz")
     names = [name.removesuffix("_weight") for name in content.files if name.endswith("_weight")]
     layers = [_Layer(content[f"{name}_weight"].reshape(len(content[f"{name}_bias"]), -1).astype(np.float64),
-                     content[f"{name}_bias"].astype(np.float64), 100 * seed + k, converters, devices)
+                     content[f"{name}_bias"].astype(np.float64), 100 * seed + k, devices)
               for k, name in enumerate(names)]
     x, y, logits = content["x"] / 16.0, content["y"], content["logits"].astype(np.float64)
     forward = _mlp if network == "mlp" else _cnn
     found = {}
     for age in ages:
         for layer in layers:
-            layer.age(age)
-        for compensated in (False, True):
-            if compensated:
-                for layer in layers:
-                    layer.compensate()
+            layer.tile.age(age)
+        for converters, compensated in itertools.product(CONVERTERS, (False, True)):
+            for layer in layers:
+                layer.choose(converters, compensated=compensated)
             got = forward(layers, x)
             error = float(np.linalg.norm(got - logits) / np.linalg.norm(logits))
-            found[age, compensated] = 100 * float((got.argmax(axis=1) == y).mean()), error
+            found[converters, compensated, age] = 100 * float((got.argmax(axis=1) == y).mean()), error
     return found
 
 
@@ -168,39 +172,73 @@ def _pooled(images: Floats) -> Floats:
     return images.reshape(count, channels, height // 2, 2, width // 2, 2).max(axis=(3, 5))
 
 
-def compare_digits(network: str, converters: str, *, devices: str = "emulated, net", against: str = AIHWKIT,
-                   programmings: int = 20, ages: Sequence[str] = (),
-                   progress: Callable[[], None] = lambda: None) -> list[DigitsComparison]:
-    """Return accuracy and error of the logits at each age, with and without compensation, beside those of `against`.
+def _published(network: str) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((_MODELS / "digits_aihwkit.json").read_text("utf-8"))
+    return {"ages": content["ages_seconds"]} | content[network]
+
+
+def _runs(network: str, devices: str, seeds: Sequence[int], ages: Sequence[str],
+          progress: Callable[[], None]) -> Floats:
+    """Return `QUANTITIES` of programmings: (seeds, converters, compensated, ages, quantities)."""
+    seconds = [_published(network)["ages"][age] for age in ages]
+    found = []
+    for seed in seeds:
+        run = programming(network, seed, seconds, devices)
+        found.append([[[run[converters, compensated, age] for age in seconds] for compensated in (False, True)]
+                      for converters in CONVERTERS])
+        progress()
+    return np.array(found)
+
+
+def _aihwkits(network: str, ages: Sequence[str]) -> Floats:
+    """Return the same of aihwkit's programmings."""
+    published = _published(network)
+    by_case = [[[[published[f"{converters}_gdc{compensated}"][quantity][age] for quantity in QUANTITIES]
+                 for age in ages] for compensated in (0, 1)] for converters in CONVERTERS]
+    return np.moveaxis(np.array(by_case), -1, 0)
+
+
+def compare_digits(network: str, *, devices: str = "emulated, net", against: str = AIHWKIT, programmings: int = 20,
+                   ages: Sequence[str] = (), progress: Callable[[], None] = lambda: None) -> DigitsTable:
+    """Compare accuracy and error of the logits at each age, with and without compensation, with those of `against`.
 
     devices : one of `DEVICES`
-    against : `AIHWKIT`, or another of `DEVICES`
+    against : `AIHWKIT`, of which there are 20 programmings, or another of `DEVICES`
     """
-    published = json.loads((_MODELS / "digits_aihwkit.json").read_text("utf-8"))
-    seconds = published["ages_seconds"]
-    chosen = list(ages or seconds)
-
-    def run(which: str, first: int) -> list[dict[tuple[float, bool], Any]]:
-        runs = []
-        for seed in range(first, first + programmings):
-            runs.append(programming(network, converters, seed, [seconds[age] for age in chosen], which))
-            progress()
-        return runs
-
-    runs = run(devices, 1)
-    others = [] if against == AIHWKIT else run(against, 1 + programmings)
-    found = []
-    for compensated in (False, True):
-        theirs = published[network][f"{converters}_gdc{int(compensated)}"]
-        for age in chosen:
-            for k, quantity in enumerate(("accuracy", "logit_rel_l2_error")):
-                ours = np.array([run[seconds[age], compensated][k] for run in runs])
-                wanted = np.array([run[seconds[age], compensated][k] for run in others] or theirs[quantity][age])
-                found.append(DigitsComparison(
-                    network, converters, devices, against, compensated, age, quantity, float(ours.mean()),
-                    _error(ours), float(wanted.mean()), _error(wanted)))
-    return found
+    chosen = list(ages or _published(network)["ages"])
+    ours = _runs(network, devices, range(1, 1 + programmings), chosen, progress)
+    theirs = (_aihwkits(network, chosen) if against == AIHWKIT else
+              _runs(network, against, range(1 + programmings, 1 + 2 * programmings), chosen, progress))
+    means, errors = zip(*(_means(runs) for runs in (ours, theirs)), strict=True)
+    cases = itertools.product(enumerate(CONVERTERS), (False, True), enumerate(chosen), enumerate(QUANTITIES))
+    return DigitsTable(network, devices, against, *_shuffled(ours, theirs), comparisons=[
+        DigitsComparison(converters, compensated, age, quantity,
+                         *(float(values[j, int(compensated), k, q]) for pair in zip(means, errors, strict=True)
+                           for values in pair))
+        for (j, converters), compensated, (k, age), (q, quantity) in cases])
 
 
-def _error(values: Floats) -> float:
-    return float(values.std(ddof=1) / math.sqrt(len(values)))
+def _means(runs: Floats) -> tuple[Floats, Floats]:
+    """Return means over programmings, and their standard errors."""
+    return runs.mean(axis=0), runs.std(axis=0, ddof=1) / math.sqrt(len(runs))
+
+
+def _apart(ours: Floats, theirs: Floats) -> int:
+    """Return how many means lie more than two combined standard errors apart."""
+    (mean, error), (wanted, wanted_error) = _means(ours), _means(theirs)
+    return int((np.abs(mean - wanted) > 2 * np.hypot(error, wanted_error)).sum())
+
+
+def _shuffled(ours: Floats, theirs: Floats) -> tuple[float, float]:
+    """Return how many comparisons are apart when nothing but chance is: on average, and how often as many as here.
+
+    A permutation test: all programmings are pooled and dealt out again to both sides, each keeping all its ages,
+    converters and quantities, which are far from independent.
+    """
+    rng = np.random.default_rng(20261125)
+    pool, found = np.concatenate([ours, theirs]), _apart(ours, theirs)
+    counts = []
+    for _ in range(SHUFFLES):
+        dealt = rng.permutation(len(pool))
+        counts.append(_apart(pool[dealt[:len(ours)]], pool[dealt[len(ours):]]))
+    return float(np.mean(counts)), float(np.mean(np.array(counts) >= found))

@@ -97,6 +97,7 @@ def _model(found: dict[str, Any]) -> list[str]:
         f"{rate:,}", f"{own[str(batch)]['median'] / rate:.1f}"))) for peer in PEERS]
     return ["## The model", "", "One thread, PCM read noise on; images or vectors a second.", "",
             *_table(("", "batch 1, best", "median", "batch 256, best", "median"), rows),
+            found["seeds"]["text"] + ".", "",
             "Others on 784-256-128-10, measured on another machine (`host/speed.py`); the ratio is the model's median "
             "to theirs.", "", *_table(("simulator", "noise", "batch 1", "ratio", "batch 256", "ratio"), peers)]
 

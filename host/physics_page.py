@@ -1,15 +1,13 @@
 """docs/physics.md: statistics of the emulated devices beside the published ones, and what is not met."""
 
-import itertools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from host.console import Screen
-from host.digits import AIHWKIT, NETWORKS, DigitsComparison, compare_digits
 from host.errors import BitlineError
 from host.judge import PULSE_JUDGES
 from host.parity import (
@@ -34,7 +32,6 @@ __all__ = ["write_physics_page"]
 PCMS = ("pcm", "pcm-hermes-1", "pcm-hermes-2")
 CASES = (*((name, way) for name in PCMS for way in (STATISTICAL, CLOSED_LOOP)),
          *((name, STATISTICAL) for name in ("rram-wan2022", "rram-milo", "rram-cmo", "sonos")))
-PROGRAMMINGS = 20
 MVM_PUBLISHED, MVM_ALLOWED = 13.3, 0.4
 PAIRS_PUBLISHED, PAIRS_ALLOWED = 2.0, 0.2
 
@@ -69,31 +66,20 @@ def write_physics_page(path: str | Path, screen: Screen) -> dict[str, Any]:
         pairs = pairs_against_one()
     with screen.stage("write-verify at half and double of assumed constants"):
         loops = list(convergence_of_assumed())
-    digits: list[DigitsComparison] = []
-    with screen.stage("digits"):
-        report = screen.progress("programmings", 16 * PROGRAMMINGS)
-        for (devices, against), network, converters in itertools.product(_DIGITS, NETWORKS, ("perfect", "default")):
-            digits += compare_digits(network, converters, devices=devices, against=against, programmings=PROGRAMMINGS,
-                                     progress=lambda: report(1))
     with screen.stage("ways of programming"):
         ways = list(ways_compared(screen.progress("technologies", len(TECHNOLOGIES))))
-    text = "\n".join([_HEAD, *_not_met(found, pulses, ways, arrays, pairs, loops, digits), *_statistics(found),
+    text = "\n".join([_HEAD, *_not_met(found, pulses, ways, arrays, pairs, loops), *_statistics(found),
                       *_edges(edges), *_pulses(pulses), *_ways(ways), *_hermes(found), *_arrays(arrays),
-                      *_pairs(pairs), *_loops(loops), *_digits(digits)])
+                      *_pairs(pairs), *_loops(loops)])
     try:
         Path(path).write_text(text.rstrip("\n") + "\n", "utf-8")
     except OSError as error:
         raise BitlineError(f"{path} cannot be written: {error.strerror}") from error
-    screen.say(f"{path}: {sum(c.holds for c in found)} of {len(found)} statistics hold, "
-               f"{sum(d.holds for d in digits)} of {len(digits)} comparisons of digits")
+    screen.say(f"{path}: {sum(c.holds for c in found)} of {len(found)} statistics hold")
     return {"statistics": [vars(c) | {"holds": c.holds} for c in found], "arrays": arrays,
             "pairs": {f"F={f} at {age:g} s": values for (f, age), values in pairs.items()},
             "pulses": [vars(c) | {"holds": c.holds} for c in pulses], "ways": [vars(w) for w in ways],
-            "write_verify": [vars(loop) for loop in loops], "digits": [vars(d) | {"holds": d.holds} for d in digits]}
-
-
-_DIGITS = (("emulated, net", AIHWKIT), ("float64, net", AIHWKIT), ("emulated", "float64"))
-"""Devices, and what they are held against."""
+            "write_verify": [vars(loop) for loop in loops]}
 
 
 def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
@@ -103,7 +89,7 @@ def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 def _not_met(found: Sequence[Comparison], pulses: Sequence[Comparison], ways: Sequence[Way],
              arrays: dict[str, list[float]], pairs: dict[tuple[int, float], list[float]],
-             loops: Sequence[Convergence], digits: Sequence[DigitsComparison]) -> list[str]:
+             loops: Sequence[Convergence]) -> list[str]:
     lines = [f"- {c.technology}, {c.way}, {c.quantity} at g = {c.g:g}: {c.emulated:.4g} in place of {c.published:.4g} "
              f"({c.difference:+.1%}, {c.allowed / abs(c.published):.1%} allowed)" for c in found if not c.holds]
     for name in dict.fromkeys(c.technology for c in pulses):
@@ -124,19 +110,11 @@ def _not_met(found: Sequence[Comparison], pulses: Sequence[Comparison], ways: Se
     lines += [f"- {loop.technology}, {loop.pairs} pair{'s' * (loop.pairs > 1)}, {loop.constants}: "
               f"{loop.refused or f'{loop.worst:.2%} of uniform targets converge, not 99 %'}"
               for loop in loops if loop.refused or loop.worst < 0.99]
-    lines += [f"- {d.network}, {d.devices} against {d.against}, {d.converters} converters, "
-              f"{'' if d.compensated else 'not '}compensated, {d.age}: {_words(d.quantity)} {d.emulated:.4g} ± "
-              f"{d.emulated_error:.2g} in place of {d.published:.4g} ± {d.published_error:.2g}"
-              for d in digits if not d.holds]
     return ["## Not met", "", *(lines or ["Everything below holds."]),
             "- SRAM and MRAM are not in these tables: tests/host/test_bits.py and test_slicing.py hold exact integers "
             "without errors, and the mismatch of their source.",
             "- Spread of the bounds from device to device, and noise of the state after a write, which some sources of "
             "pulses tell: known (`bitline devices`), not emulated.", ""]
-
-
-def _words(quantity: str) -> str:
-    return {"accuracy": "accuracy (%)", "logit_rel_l2_error": "error of the logits"}[quantity]
 
 
 def _statistics(found: Sequence[Comparison]) -> list[str]:
@@ -241,28 +219,3 @@ def _loops(loops: Sequence[Convergence]) -> list[str]:
             "rms, of Gmax; histogram of pulses in % of the cells. What constants are: `bitline devices`.", "",
             *_table(("technology", "pairs", "constants", "converged", "worst seed", "error", "pulses", "by integration",
                      *(f"{k}" for k in range(1, most)), f"{most}+"), rows)]
-
-
-def _digits(digits: Sequence[DigitsComparison]) -> list[str]:
-    out = ["## aihwkit on 8x8 digits", "", f"The same weights and images ({PROGRAMMINGS} programmings each side). "
-           "*Default* converters are aihwkit's, in floating point around the emulated devices: the chip's own have no "
-           "output noise. Bold: apart by more than two combined standard errors. aihwkit takes the partner's residual "
-           "off the weight before it ages (*net*); by its formulas, and here, each device ages by itself. float64: the "
-           "judge, which shares no code with the emulation.", ""]
-    for (devices, against), network in itertools.product(_DIGITS, NETWORKS):
-        rows = []
-        chosen = [d for d in digits if (d.network, d.devices, d.against) == (network, devices, against)]
-        ages = list(dict.fromkeys(d.age for d in chosen))
-        for key in dict.fromkeys((d.converters, d.compensated, d.quantity) for d in chosen):
-            by_age = {d.age: d for d in chosen if (d.converters, d.compensated, d.quantity) == key}
-            rows.append((f"{key[0]}, {'compensated' if key[1] else 'as it is'}", _words(key[2]),
-                         *(_pair(by_age[age]) for age in ages)))
-        out += [f"### {network.upper()}: {devices} / {against}", "",
-                f"{sum(d.holds for d in chosen)} of {len(chosen)} agree.", "", *_table(("", "", *ages), rows)]
-    return out
-
-
-def _pair(d: DigitsComparison) -> str:
-    places: Callable[[float], str] = (lambda v: f"{v:.2f}") if d.quantity == "accuracy" else (lambda v: f"{v:.4f}")
-    text = f"{places(d.emulated)} / {places(d.published)}"
-    return text if d.holds else f"**{text}**"

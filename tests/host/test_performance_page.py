@@ -13,6 +13,7 @@ RATES = {str(batch): {"best": 3000.0 * batch, "median": 2242.0 * batch} for batc
 FOUND = {
     "macs": 1000, "lanes": 10, "lower_bound_cycles": 100, "bytes_per_image": (832, 84),
     "placements": [{"network": "784-128-10", "geometry": "demo", "cycles": 916, "bound": 911}],
+    "seeds": {"text": "10 seeds, aged: 6.5 s"},
     "model_speed": {"784-256-128-10 on tiles of 512 x 512": RATES},
     "devices": {"sim": {"cycles_per_image": 110.0, "cycles_per_image_through_the_link": 125.0, "latency_cycles": 400.0,
                         "cycles_per_device_written": 12.5, "cycles_per_second": 1e5, "images_per_second": 200.0}}}
@@ -34,7 +35,7 @@ def test_each_figure_stands_beside_its_bound(built):
     text = built.read_text("utf-8")
     for row in ("| while the busiest engine computes | 110.0 | 100 | 1.100 | 9.1 | 90.9% |",
                 "| 784-128-10 | demo | 916 | 911 | 1.005 |", "| 832 | 84 | 361 | 138,667 |",
-                "| 100,000 | 200 | 5.0 ms |",
+                "| 100,000 | 200 | 5.0 ms |", "10 seeds, aged: 6.5 s.",
                 "| aihwkit 1.2.0, C++ engine | output and PCM read noise | 1,121 | 2.0 | 2,032 | 282.5 |",
                 "| ulx3s-12f | board-small | 3 | 67.7 of 50 | 18,273 (75%) |"):
         assert row in text
