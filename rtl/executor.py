@@ -10,8 +10,8 @@ from amaranth.lib.wiring import In, Out
 from rtl.cobs import FrameByte
 from rtl.frames import Identity, Reply, ReplyWrite
 from rtl.initiator import Access
+from rtl.params import Geometry
 from rtl.params.protocol import (
-    ADDRESS_BITS,
     HEADER_BYTES,
     IDENTIFY_FIELDS,
     READ_FORMAT,
@@ -23,6 +23,7 @@ from rtl.params.protocol import (
     Opcode,
     Status,
 )
+from rtl.params.registers import UNIT_SHIFT
 from rtl.session import Session
 
 __all__ = ["Executor"]
@@ -56,13 +57,14 @@ class Executor(wiring.Component):
         To the port: vectors in, and whether one is welcome; results out, and whether a whole one is ready.
     """
 
-    def __init__(self):
+    def __init__(self, *, geometry: Geometry):
+        self.geometry = geometry
         super().__init__({
             "i": In(stream.Signature(8)),
             "store": Out(stream.Signature(ReplyWrite, always_ready=True)),
             "reply": Out(stream.Signature(Reply)),
             "identity": Out(Identity),
-            "access": Out(Access), "start": Out(1), "accepted": In(1),
+            "access": Out(Access(geometry)), "start": Out(1), "accepted": In(1),
             "done": In(1), "timeout": In(1), "word": In(32),
             "send": Out(stream.Signature(FrameByte)), "credit": In(1),
             "result": In(stream.Signature(FrameByte)), "available": In(1),
@@ -71,7 +73,7 @@ class Executor(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         m.submodules.session = session = Session()
-        regs = _Registers()
+        regs = _Registers(address=Signal(UNIT_SHIFT + self.geometry.unit_bits, reset_less=True))
 
         reply = regs.reply
         m.d.comb += [
@@ -202,7 +204,7 @@ class Executor(wiring.Component):
                 regs.address.eq(address), regs.step.eq(step), regs.words_left.eq(words), regs.store_left.eq(0),
                 self.store.payload.index.eq(0), regs.count.eq(0),
             ]
-            with m.If((step > 1) | (address[ADDRESS_BITS:] != 0) | (words == 0) | (words > READ_WORDS)):
+            with m.If((step > 1) | (address[len(regs.address):] != 0) | (words == 0) | (words > READ_WORDS)):
                 m.d.sync += reply.status.eq(Status.BAD_REQUEST)
                 m.next = "Drain"
             with m.Else():
@@ -301,12 +303,12 @@ class Executor(wiring.Component):
 class _Registers:
     """What the executor remembers of the request in hand, and `partial`: a result is not yet wholly handed out."""
 
+    address: Signal
     opcode: Signal = _register(8)
     sequence: Signal = _register(8)
     body_left: Signal = _register(16)
     count: Signal = dataclasses.field(default_factory=lambda: Signal(range(8)))
     arguments: Signal = _register(_ARGUMENT_BITS)
-    address: Signal = _register(ADDRESS_BITS)
     step: Signal = _register(1)
     words_left: Signal = _register(range(READ_WORDS + 1))
     word: Signal = _register(32)

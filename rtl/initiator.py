@@ -5,19 +5,18 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from rtl.bus import BusSignature
+from rtl.params import Geometry
 from rtl.params.registers import REGION_SHIFT, UNIT_SHIFT
 
 __all__ = ["Access", "BusInitiator"]
 
-_UNIT_BITS = 4
 
+class Access(data.StructLayout):
+    """One access: `address` as in `rtl.params.registers`, without the highest bits, which are 0."""
 
-class Access(data.Struct):
-    """One access: `address` as in `rtl.params.registers`, without the highest 4 bits, which are 0."""
-
-    address: unsigned(UNIT_SHIFT + _UNIT_BITS)
-    write: unsigned(1)
-    data: unsigned(32)
+    def __init__(self, geometry: Geometry):
+        super().__init__({"address": unsigned(UNIT_SHIFT + geometry.unit_bits), "write": unsigned(1),
+                          "data": unsigned(32)})
 
 
 class BusInitiator(wiring.Component):
@@ -28,6 +27,7 @@ class BusInitiator(wiring.Component):
 
     Parameters
     ----------
+    geometry : Geometry
     limit : int
         Clocks from the request of an access to its end.
 
@@ -43,20 +43,21 @@ class BusInitiator(wiring.Component):
         The bus; `unit` belongs to its request.
     """
 
-    def __init__(self, *, limit: int):
+    def __init__(self, *, geometry: Geometry, limit: int):
         if not limit > 0:
             raise ValueError(f"limit must be a positive number of clocks, not {limit!r}")
+        self.geometry = geometry
         self.limit = limit
         super().__init__({
-            "access": In(Access), "start": In(1), "accepted": Out(1),
+            "access": In(Access(geometry)), "start": In(1), "accepted": Out(1),
             "done": Out(1), "timeout": Out(1), "word": Out(32),
-            "bus": Out(BusSignature()), "unit": Out(_UNIT_BITS),
+            "bus": Out(BusSignature()), "unit": Out(geometry.unit_bits),
         })
 
     def elaborate(self, platform):
         m = Module()
 
-        access = Signal(Access, reset_less=True)
+        access = Signal(Access(self.geometry), reset_less=True)
         timer, expired = Signal(range(self.limit + 1)), Signal()
         late, pending, answered = Signal(), Signal(), Signal()
         request, response = self.bus.request, self.bus.response

@@ -38,11 +38,11 @@ class Link(wiring.Component):
     """
 
     def __init__(self, *, geometry: Geometry, bus_limit: int = 1 << 26):
-        self.geometry_hash = geometry_hash(geometry)
+        self.geometry = geometry
         self.bus_limit = bus_limit
         super().__init__({
             "rx": In(stream.Signature(8)), "tx": Out(stream.Signature(8)),
-            "bus": Out(BusSignature()), "unit": Out(4),
+            "bus": Out(BusSignature()), "unit": Out(geometry.unit_bits),
             "send": Out(stream.Signature(FrameByte)), "credit": In(1),
             "result": In(stream.Signature(FrameByte)), "available": In(1),
         })
@@ -50,9 +50,9 @@ class Link(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         m.submodules.receiver = receiver = FrameReceiver()
-        m.submodules.executor = executor = Executor()
-        m.submodules.initiator = initiator = BusInitiator(limit=self.bus_limit)
-        m.submodules.transmitter = transmitter = FrameTransmitter(geometry_hash=self.geometry_hash)
+        m.submodules.executor = executor = Executor(geometry=self.geometry)
+        m.submodules.initiator = initiator = BusInitiator(geometry=self.geometry, limit=self.bus_limit)
+        m.submodules.transmitter = transmitter = FrameTransmitter(geometry_hash=geometry_hash(self.geometry))
 
         connect(m, flipped(self.rx), receiver.i)
         connect(m, receiver.o, executor.i)

@@ -9,7 +9,6 @@ from cobs import cobs
 
 from rtl.params import Geometry, geometry_hash
 from rtl.params.protocol import (
-    ADDRESS_BITS,
     CRC_BYTES,
     HEADER_BYTES,
     HEADER_FORMAT,
@@ -93,6 +92,7 @@ class Endpoint:
     def __init__(self, device: Device, geometry: Geometry) -> None:
         self.device = device
         self.geometry_hash = geometry_hash(geometry)
+        self._addresses = 1 << UNIT_SHIFT + geometry.unit_bits
         self.digest = 0
         self.commands = 0
         self._coded = bytearray()
@@ -163,10 +163,10 @@ class Endpoint:
         if len(body) != struct.calcsize(READ_FORMAT):
             return Status.BAD_REQUEST, b""
         address, count, step = struct.unpack(READ_FORMAT, body)
-        if not 1 <= count <= READ_WORDS or step > 1 or address >> ADDRESS_BITS:
+        if not 1 <= count <= READ_WORDS or step > 1 or address >= self._addresses:
             return Status.BAD_REQUEST, b""
         try:
-            words = [self.device.read(*_place(address + k * step)) for k in range(count)]
+            words = [self.device.read(*self._place(address + k * step)) for k in range(count)]
         except _NEVER_ANSWERS:
             return Status.BUS_TIMEOUT, b""
         return Status.OK, struct.pack(f"<{count}I", *words)
@@ -176,11 +176,11 @@ class Endpoint:
         if len(body) <= arguments or (len(body) - arguments) % 4:
             return Status.BAD_REQUEST
         address, step = struct.unpack_from(WRITE_FORMAT, body)
-        if step > 1 or address >> ADDRESS_BITS:
+        if step > 1 or address >= self._addresses:
             return Status.BAD_REQUEST
         try:
             for k, (word,) in enumerate(struct.iter_unpack("<I", body[arguments:])):
-                self.device.write(*_place(address + k * step), word)
+                self.device.write(*self._place(address + k * step), word)
         except _NEVER_ANSWERS:
             return Status.BUS_TIMEOUT
         return Status.OK
@@ -201,8 +201,7 @@ class Endpoint:
         part, self._rest = result[:REPLY_BYTES], result[REPLY_BYTES:]
         return Status.MORE if self._rest else Status.OK, part
 
-
-def _place(address: int) -> tuple[int, int, int]:
-    """Return unit, region and offset of an address, wrapped where the chip wraps it."""
-    address %= 1 << ADDRESS_BITS
-    return address >> UNIT_SHIFT, address >> REGION_SHIFT & _REGIONS, address & _OFFSETS
+    def _place(self, address: int) -> tuple[int, int, int]:
+        """Return unit, region and offset of an address, wrapped where the chip wraps it."""
+        address %= self._addresses
+        return address >> UNIT_SHIFT, address >> REGION_SHIFT & _REGIONS, address & _OFFSETS

@@ -5,6 +5,11 @@ import math
 
 from rtl.params.formats import ACTIVATION_MAX, CODE_MAX
 
+NODES_MAX = 256
+"""Most nodes of a mesh: an address has 8 bits for them."""
+CELL_WORDS_MAX = 1 << 20
+"""Most words of an engine's cells: an address has 20 bits for them, one word a pair of devices."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Geometry:
@@ -86,16 +91,19 @@ class Geometry:
         self._in_range("contexts", 1, 64)
         self._in_range("transport", 2, 16)
         self._in_range("pump", 1, 4)
-        self._in_range("engines", 1, 13)
+        self._in_range("engines", 1, NODES_MAX - 2)
         self._in_range("routes", 2, 64)
         self._in_range("programs", 1, 16)
         self._in_range("instructions", 1, 256)
         self._in_range("digital_words", 2, 4096)
-        self._in_range("cells", 1, 1 << 20)
+        self._in_range("cells", 1, CELL_WORDS_MAX)
         if self.state_store not in ("block", "sdram"):
             raise ValueError(f"state_store must be block or sdram, not {self.state_store!r}")
         if self.pairs not in (1, 2):
             raise ValueError(f"pairs must be 1 or 2, not {self.pairs}")
+        if self.cells * self.pairs > CELL_WORDS_MAX:
+            raise ValueError(f"cells ({self.cells}) of {self.pairs} pairs must not exceed {CELL_WORDS_MAX} pairs: "
+                             "no address would tell the others")
         if self.significance not in (1, 2, 3, 4):
             raise ValueError(f"significance must be 1, 2, 3 or 4, not {self.significance}")
         if self.pairs == 1 and self.significance != 1:
@@ -121,6 +129,9 @@ class Geometry:
             raise ValueError(f"column_words must be a power of two, not {self.column_words}")
         if self.mesh_columns > self.units:
             raise ValueError(f"mesh_columns ({self.mesh_columns}) must not exceed the {self.units} units")
+        if self.nodes > NODES_MAX:
+            raise ValueError(f"mesh_columns ({self.mesh_columns}) and engines ({self.engines}) make {self.nodes} nodes, "
+                             f"but an address tells {NODES_MAX}")
 
     def _in_range(self, name: str, low: int, high: int) -> None:
         value = getattr(self, name)
@@ -229,6 +240,11 @@ class Geometry:
     def nodes(self) -> int:
         """Nodes of the mesh; those past the last unit only route."""
         return self.mesh_rows * self.mesh_columns
+
+    @property
+    def unit_bits(self) -> int:
+        """Bits of an address that tell a unit, or a node of the mesh: 4 or more."""
+        return max(4, (self.nodes - 1).bit_length())
 
     @property
     def total_lanes(self) -> int:

@@ -40,9 +40,6 @@ READ_WORDS = REPLY_BYTES // 4
 VECTOR_BYTES = 10
 """Event and target time, before the activations of a SEND and the elements of a RECEIVE."""
 
-ADDRESS_BITS = 28
-"""Bits of an address that may be set: 4 of unit, 4 of region, 20 of offset. A burst wraps there."""
-
 
 class Opcode(enum.IntEnum):
     """What a request asks."""

@@ -38,11 +38,11 @@ def receive(sequence: int, *, session: int = SESSION) -> bytes:
 
 
 def both(received: bytes, *, seed: int | None = None, share: float | None = None, quiet: int = 800,
-         **device) -> list[tuple[int, int, bytes]]:
+         geometry=GEOMETRY, **device) -> list[tuple[int, int, bytes]]:
     """Return status, sequence and body of each reply to `received`, after checking that RTL and twin agree in all."""
     real, model = FakeDevice(**device), FakeDevice(**device)
-    answered, _ = run_link(GEOMETRY, real, received, seed=seed, share=share, quiet=quiet)
-    assert answered == Endpoint(model, GEOMETRY).exchange(received)
+    answered, _ = run_link(geometry, real, received, seed=seed, share=share, quiet=quiet)
+    assert answered == Endpoint(model, geometry).exchange(received)
     assert real.log == model.log
     replies = [unframe(part) for part in frames(answered)]
     assert None not in replies
@@ -134,6 +134,22 @@ def test_malformed_requests_are_refused_and_keep_the_sequence():
     replies = both(b"".join([IDENTIFY, *requests, IDENTIFY]))
     assert replies[1:-1] == [(Status.BAD_REQUEST, k + 1, b"") for k in range(len(bodies))]
     assert identity(replies[-1][2])["commands"] == 0
+
+
+def test_an_address_has_the_bits_that_the_chip_needs():
+    """Sixteen units are told by 4 bits; one more engine, or a node without a unit, takes a fifth."""
+    assert [GEOMETRY.replace(engines=engines, mesh_columns=columns).unit_bits
+            for engines, columns in ((1, 3), (14, 2), (14, 11), (15, 2), (34, 6), (254, 16))] == [4, 4, 5, 5, 6, 8]
+    wide = GEOMETRY.replace(engines=34, mesh_columns=6)
+    last = place(35, 2, 16)
+    requests = b"".join([IDENTIFY, write(1, last, [5]), read(2, last), read(3, place(3, 2, 16)), read(4, 1 << 30),
+                         read(5, place(63, 15, (1 << 20) - 1), 2)])
+    replies = both(requests, geometry=wide)
+    assert [status for status, _, _ in replies[1:]] == [Status.OK] * 3 + [Status.BAD_REQUEST, Status.OK]
+    assert [struct.unpack("<I", body) for _, _, body in replies[2:4]] == [(5,), (place(3, 2, 16),)]
+    assert struct.unpack("<2I", replies[5][2]) == (place(63, 15, (1 << 20) - 1), 0), "a burst wraps"
+    assert [status for status, _, _ in both(requests)[1:]] == [Status.BAD_REQUEST] * 2 + [Status.OK] + [
+        Status.BAD_REQUEST] * 2
 
 
 @pytest.mark.parametrize("seed", [None, 2])

@@ -9,7 +9,7 @@ from rtl.params import PRESETS, Geometry, preset
 
 @pytest.mark.parametrize(("changes", "sentence"), [
     ({"engines": 0}, "engines must be a positive integer, not 0"),
-    ({"engines": 14}, "engines must be 1 to 13, not 14"),
+    ({"engines": 255}, "engines must be 1 to 254, not 255"),
     ({"lanes": True}, "lanes must be a positive integer, not True"),
     ({"lanes": 56.0}, "lanes must be a positive integer, not 56.0"),
     ({"rows": "112"}, "rows must be a positive integer, not '112'"),
@@ -35,6 +35,10 @@ from rtl.params import PRESETS, Geometry, preset
     ({"net_words": 1000}, "net_words must be a power of two, not 1000"),
     ({"column_words": 500}, "column_words must be a power of two, not 500"),
     ({"mesh_columns": 5}, r"mesh_columns \(5\) must not exceed the 4 units"),
+    ({"engines": 240, "mesh_columns": 60},
+     r"mesh_columns \(60\) and engines \(240\) make 300 nodes, but an address tells 256"),
+    ({"pairs": 2, "cells": (1 << 19) + 1}, r"cells \(524289\) of 2 pairs must not exceed 1048576 pairs: "
+     "no address would tell the others"),
     ({"cells": (1 << 20) + 1}, "cells must be 1 to 1048576, not 1048577"),
 ])
 def test_what_cannot_be_built_is_refused(changes, sentence):
