@@ -19,7 +19,7 @@ from sim.device import (
     stepped_states,
     stuck_state,
 )
-from sim.fixed import Ints, isqrt
+from sim.fixed import Ints, Narrow, isqrt
 from sim.gauss import gaussian, gaussian_hash
 from sim.hash import Words as HashWords
 from sim.hash import threefry2x32
@@ -32,26 +32,31 @@ NOISE_MAX = 65_535
 Words = Mapping[str, int]
 
 
-@functools.lru_cache(maxsize=32)
-def _counters(rows: int, columns: int, devices: int) -> NDArray[np.uint32]:
-    """Return the first counter word of every device of a tile, (columns, rows, devices)."""
-    column, row, device = np.ogrid[:columns, :rows, :devices]
-    return np.asarray(hash_counter(row, column, device), np.uint32)
+Shape = tuple[int, int, int]
+"""Columns, rows and devices of a cell."""
+
+_CELLS = 1 << 14
+"""Aged at a time, to keep their arrays in the cache."""
 
 
 @functools.lru_cache(maxsize=32)
-def _static_samples(key: tuple[int, int], event: int, shape: tuple[int, int, int]) -> tuple[Ints, Ints]:
-    """Return the samples of relaxation and drift exponent, (columns, rows, devices): no age changes them."""
-    columns, rows, devices = shape
-    relax, nu = threefry2x32(*key, _counters(rows, columns, devices), event)
-    return gaussian(relax), gaussian(nu)
+def _counters(shape: Shape, first: int = 0) -> NDArray[np.uint32]:
+    """Return the first counter word of every device of a tile's columns from the `first` on."""
+    column, row, device = (np.arange(size) for size in shape)
+    return np.asarray(hash_counter(row[:, None], first + column[:, None, None], device), np.uint32)
+
+
+@functools.lru_cache(maxsize=512)
+def _static_samples(key: tuple[int, int], event: int, shape: Shape, first: int) -> tuple[Narrow, Narrow]:
+    """Return the samples of relaxation and drift exponent: no age changes them."""
+    relax, nu = (gaussian(words).astype(np.int32) for words in threefry2x32(*key, _counters(shape, first), event))
+    return relax, nu
 
 
 @functools.lru_cache(maxsize=32)
-def _variation_words(key: tuple[int, int], shape: tuple[int, int, int]) -> tuple[HashWords, HashWords]:
+def _variation_words(key: tuple[int, int], shape: Shape) -> tuple[HashWords, HashWords]:
     """Return the hash words of what devices are born with, (columns, rows, devices)."""
-    columns, rows, devices = shape
-    return threefry2x32(*key, _counters(rows, columns, devices), 0)
+    return threefry2x32(*key, _counters(shape), 0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,21 +125,27 @@ class Array:
     def age(self, settings: Words, record: Words) -> tuple[Ints, Ints]:
         """Return the nets (rows, columns) of a tile at the age in `settings`, and its column noise constants."""
         cells = self._of(record, self.states)
+        step = max(1, _CELLS // record["rows"])
+        nets = np.concatenate([self._net(self._aged(settings, record, cells[first:first + step], first))
+                               for first in range(0, len(cells), step)])
+        self.aged += cells.size
+        noise = np.minimum(isqrt(np.abs(nets).sum(axis=1) * settings["noise_gain"]), NOISE_MAX)
+        return nets.T, noise
+
+    def _aged(self, settings: Words, record: Words, cells: Ints, first: int) -> Ints:
+        """Return the codes of a tile's columns from the `first` on."""
         g16 = cells << (G16_BITS - self.geometry.state_bits)
         epoch = settings["epoch"] << EPOCH_SHIFT
-        static = _static_samples(self._key(settings, record, Purpose.STATIC), epoch, cells.shape)
+        static = _static_samples(self._key(settings, record, Purpose.STATIC), epoch, cells.shape, first)
         event = epoch | (settings["age"] & ((1 << AGE_BITS) - 1)) << REPEAT_BITS
-        flicker = gaussian_hash(*self._key(settings, record, Purpose.FLICKER),
-                                _counters(record["rows"], record["columns"], self.geometry.devices), event)
+        flicker = gaussian_hash(*self._key(settings, record, Purpose.FLICKER), _counters(cells.shape, first), event)
         relaxed, nu = relaxed_and_exponent(self.tables, g16, *static)
         codes = aged_codes(self.tables, g16, relaxed, nu, flicker, settings["log_time"])
         if settings["stuck_rate"]:
             stuck = stuck_state(settings["stuck_value"], self.geometry.state_bits)
-            codes[self._born(settings, record).stuck] = state_codes(stuck, self.geometry.state_bits)
-        nets = self._net(codes)
-        self.aged += cells.size
-        noise = np.minimum(isqrt(np.abs(nets).sum(axis=1) * settings["noise_gain"]), NOISE_MAX)
-        return nets.T, noise
+            where = self._born(settings, record).stuck[first:first + len(cells)]
+            codes[where] = state_codes(stuck, self.geometry.state_bits)
+        return codes
 
     def _plain(self, settings: Words) -> bool:
         """Tell whether a pulse leaves the same in every device: nothing of what they are born with counts."""

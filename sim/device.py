@@ -111,7 +111,7 @@ def state_codes(states: Any, state_bits: int) -> Ints:
     return _code(states << (G16_BITS - state_bits))
 
 
-def relaxed_and_exponent(tables: Ints, g16: Ints, xi_relax: Ints, xi_nu: Ints) -> tuple[Ints, Ints]:
+def relaxed_and_exponent(tables: Ints, g16: Ints, xi_relax: Any, xi_nu: Any) -> tuple[Ints, Ints]:
     """Return the conductance (g16) after relaxation and shift, and the drift exponent nu (16 fraction bits)."""
     index = g16 >> _INDEX_SHIFT
     # The table holds words of 16 bits.
@@ -150,7 +150,7 @@ def aged_codes(tables: Ints, g16: Ints, relaxed: Ints, nu: Ints, xi_flicker: Int
     return _code(np.clip(d, 0, G16_MAX))
 
 
-def _step(sigmas: Ints, g16: Ints, xi: Ints) -> Ints:
+def _step(sigmas: Ints, g16: Ints, xi: Any) -> Ints:
     return round_shift(sigmas.take(g16 >> _INDEX_SHIFT) * xi, GAUSS_FRACTION)
 
 

@@ -19,6 +19,7 @@ from sim.write_verify import WriteVerify
 __all__ = ["Programming", "TilePort"]
 
 _PROBE_ROWS = 64  # at a time, to keep the arrays of a probe small
+_CELLS = 1 << 14  # programmed at a time, to keep their arrays in the cache
 
 
 class TilePort(Protocol):
@@ -133,13 +134,19 @@ class Programming:
             raise ValueError("rows must differ from each other")
         if not len(rows):
             return targets
+        parts = range(max(1, _CELLS // columns), len(rows), max(1, _CELLS // columns))
+        words = np.concatenate([self._program(context, *part)
+                                for part in zip(np.split(rows, parts), np.split(targets, parts), strict=True)])
+        self.targets[:columns], self._outcomes[:columns], self._probed = targets[-1], words[-1], False
+        return words
+
+    def _program(self, context: int, rows: Ints, targets: Ints) -> Ints:
+        """Return the OUTCOMES of rows that are programmed at once."""
         tally = self.controller.program(
             self.settings, rows, targets,
             lambda *request: self._pulse(context, *request),
             lambda *request: self.tiles.read_rows(context, *request))
-        words = tally.words()
-        self.targets[:columns], self._outcomes[:columns], self._probed = targets[-1], words[-1], False
-        return words
+        return tally.words()
 
     def _pulse(self, context: int, rows: Ints, pulses: Pulses, iteration: int) -> None:
         record = self.records[context]

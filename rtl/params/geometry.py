@@ -130,8 +130,8 @@ class Geometry:
         if self.mesh_columns > self.units:
             raise ValueError(f"mesh_columns ({self.mesh_columns}) must not exceed the {self.units} units")
         if self.nodes > NODES_MAX:
-            raise ValueError(f"mesh_columns ({self.mesh_columns}) and engines ({self.engines}) make {self.nodes} nodes, "
-                             f"but an address tells {NODES_MAX}")
+            raise ValueError(f"mesh_columns ({self.mesh_columns}) and engines ({self.engines}) make {self.nodes} "
+                             f"nodes, but an address tells {NODES_MAX}")
 
     def _in_range(self, name: str, low: int, high: int) -> None:
         value = getattr(self, name)

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+import sim.array
+import sim.programming
 from rtl.params import EngineOperation, EngineRegion, Geometry, Table
 from rtl.params.formats import GMAX_G16
 from sim.presets import technology
@@ -187,3 +189,23 @@ def test_probe_measures_the_drift():
     assert (totals < 0).any(axis=1).all()
     assert 0.6 < (totals[1] * totals[0]).sum() / (totals[0] ** 2).sum() < 0.75
     assert len(programming.array.tables) == len(Table)
+
+
+def test_parts_change_nothing(monkeypatch):
+    """Rows programmed and columns aged a few at a time: the same outcomes, states, nets, noise constants, registers."""
+    kind = technology("pcm")
+    found = []
+    for size in (1 << 14, 3 * 24):
+        monkeypatch.setattr(sim.programming, "_CELLS", size)
+        monkeypatch.setattr(sim.array, "_CELLS", size)
+        programming = build(kind, rows=23, columns=24)
+        programming.settings.update(stuck_rate=1 << 28, stuck_value=1 << 15)
+        targets = np.rint(gaussian_weights((23, 24)) * GMAX_G16).astype(np.int64)
+        outcomes = programming.program_rows(0, np.arange(23)[::-1], targets)
+        set_age(programming, kind, 1e4)
+        programming.age(0)
+        found.append([outcomes, programming.array.states, nets(programming), programming.tiles.constants["noise"],
+                      programming.targets, programming.outcomes, programming.array.pulses, programming.array.aged])
+    for whole, parts in zip(*found, strict=True):
+        np.testing.assert_array_equal(whole, parts)
+    assert found[0][2].any()
