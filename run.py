@@ -276,7 +276,7 @@ def bench(run, extra):
     run.stage("set-up", lambda: setup("demo"))
     run.command("bench", "-m", "host.cli", "bench", "--physics", str(ROOT / "docs" / "physics.md"),
                 "--digits", str(ROOT / "docs" / "digits.md"),
-                "--performance", str(ROOT / "docs" / "performance.md"), *extra)
+                "--performance", str(ROOT / "docs" / "performance.md"), "--large", *extra)
 
 
 def figures(run, extra):

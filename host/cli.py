@@ -312,17 +312,22 @@ def bench(
                                                 "results, too, and write the tables here; minutes.")] = None,
     performance: Annotated[Path | None, typer.Option("--performance", metavar="FILE",
                                                      help="Write every figure beside its bound here.")] = None,
+    large: Annotated[bool, typer.Option("--large", help="Chips larger than a board's block RAM, too: a tile of 1,024 x "
+                                        "1,024, and 34 tiles of 512 x 2,048 devices; minutes.")] = False,
     seed: SeedOption = None,
     json: JsonOption = None,
 ) -> None:
     """Measure cycles, multiplications a cycle, and images a second, against the bounds."""
     from host.bench import run_bench
     from host.digits_page import write_digits_page
+    from host.large import run_large
     from host.performance_page import write_performance_page
     from host.physics_page import write_physics_page
 
     screen = Screen(json)
     found = run_bench(images=images, sim=sim, seed=seed, screen=screen)
+    if large:
+        found["large"] = run_large(sim=sim, seed=seed, screen=screen)
     if performance is not None:
         write_performance_page(performance, found, screen)
     if physics is not None:

@@ -47,8 +47,6 @@ SCALE_TARGET = 1 << 13
 SHIFT_MAX = 31
 BIAS_MAX = (1 << (ELEMENT_BITS - 2)) - 1
 """Largest bias: partial sums that are added to it still fit an element."""
-OUTPUTS_MAX = 120
-"""Most outputs: a result fits one reply."""
 MESSAGES_MAX = 127
 COUNT_MAX = 1023
 """Largest count and stride of an instruction."""
@@ -91,8 +89,9 @@ def checked_calibration(network: Network, calibration: Any) -> Floats:
 
 def check_limits(network: Network, geometry: Geometry) -> None:
     """Raise CapacityError if a network has too many outputs or layers, however it is cut."""
-    if network.layers[-1].outputs > OUTPUTS_MAX:
-        raise CapacityError(f"the network has {network.layers[-1].outputs} outputs, but a result holds {OUTPUTS_MAX}")
+    outputs, most = network.layers[-1].outputs, (geometry.result_words - 1) * geometry.transport
+    if outputs > most:
+        raise CapacityError(f"the network has {outputs} outputs, but a result holds {most}")
     enough("programs", len(network.layers), geometry.programs)
 
 
@@ -140,7 +139,6 @@ class _Build:
             base += 2 * plan.slot
         enough("digital memory words", base, self.geometry.digital_words)
         enough("words of one layer's outputs", max(layer.words for layer in layers), COUNT_MAX)
-        enough("words of a result", layers[-1].words + 1, self.geometry.result_words)
         return tuple(layers)
 
     def _tiles(self, scalings: list[_Scaling]) -> tuple[Tile, ...]:

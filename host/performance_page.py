@@ -7,6 +7,7 @@ from typing import Any
 
 from host.console import Screen
 from host.errors import BitlineError
+from host.large import CLOCK_HZ, board_engines, board_seconds
 from host.speed import BATCHES, PEERS
 from host.thresholds import BUILDS, KEPT, build_reports
 
@@ -29,7 +30,7 @@ _NAMES = {"TRELLIS_COMB": "LUT", "TRELLIS_FF": "flip-flop", "DP16KD": "block RAM
 def write_performance_page(path: str | Path, found: dict[str, Any], screen: Screen) -> None:
     """Write what `run_bench` found, what `make figures` holds, and the reports of builds where there are some."""
     text = "\n".join([_HEAD, *_chip(found), *_planned(found), *_link(found), *_simulation(found), *_model(found),
-                      *_kept(), *_builds(BUILDS)])
+                      *_large(found), *_kept(), *_builds(BUILDS)])
     try:
         Path(path).write_text(text.rstrip("\n") + "\n", "utf-8")
     except OSError as error:
@@ -100,6 +101,34 @@ def _model(found: dict[str, Any]) -> list[str]:
             found["seeds"]["text"] + ".", "",
             "Others on 784-256-128-10, measured on another machine (`host/speed.py`); the ratio is the model's median "
             "to theirs.", "", *_table(("simulator", "noise", "batch 1", "ratio", "batch 256", "ratio"), peers)]
+
+
+def _large(found: dict[str, Any]) -> list[str]:
+    """Chips beyond block RAM, if they were run."""
+    if "large" not in found:
+        return []
+    lines = ["## Large chips", "", "Filled with random weights, all devices programmed by write-verify, aged to a day; "
+             f"{CLOCK_HZ / 1e6:g} MHz. Seconds of a board are computed from cycles of a part in RTL.", ""]
+    chips, boards = [], []
+    for one in found["large"]:
+        model = one["model"]
+        chips.append((one["chip"], one["network"], str(one["tiles"]), f"{one['devices']:,}",
+                      f"{model['programming_seconds']:.0f} s", f"{model['ageing_seconds']:.1f} s",
+                      f"{model['images_per_second']:,.0f}", f"{model['memory_bytes'] / 1e9:.2f} GB"))
+        if "part" in one:
+            part = one["part"]
+            cells = (f"{part['cycles_a_device']:.1f}", f"{part['cycles_a_cell_aged']:.2f}",
+                     f"{part['cycles_an_image'] / part['cycles_placed']:.3f}")
+            for engines in board_engines(one):
+                times = board_seconds(one, engines)
+                boards.append((one["chip"], str(engines), *cells, f"{times['programming']:.2f} s",
+                               f"{times['ageing']:.3f} s", f"{times['image'] * 1e6:,.0f} µs"))
+    lines += _table(("model, this machine", "network", "tiles", "devices", "programming", "ageing", "images a second",
+                     "memory"), chips)
+    if boards:
+        lines += _table(("board, computed", "engines", "cycles a device written", "a cell aged",
+                         "an image, to those placed", "programming", "ageing", "an image"), boards)
+    return lines
 
 
 def _kept() -> list[str]:

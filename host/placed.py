@@ -6,7 +6,7 @@ Nothing here knows how devices are programmed or what undoes their drift: `host/
 import contextlib
 import functools
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import zip_longest
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
@@ -231,9 +231,9 @@ class PlacedChip:
     def _engines(self) -> range:
         return range(1, self.geometry.engines + 1)
 
-    def _side_by_side(self) -> Iterator[list[Tile]]:
-        """Yield all tiles in groups of different engines, which work at the same time."""
-        tiles = self._placed().tiles
+    def _side_by_side(self, tiles: Sequence[Tile] | None = None) -> Iterator[list[Tile]]:
+        """Yield tiles, all of them unless told, in groups of different engines, which work at the same time."""
+        tiles = self._placed().tiles if tiles is None else tiles
         for group in zip_longest(*([tile for tile in tiles if tile.unit == unit] for unit in self._engines())):
             yield [tile for tile in group if tile is not None]
 

@@ -1,12 +1,13 @@
 """Programming and ageing: by write-verify in the chip, in one statistical step, or by gradient descent from here."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from host import compensation, gradient
-from host.backend import Backend, Job
+from host.backend import Backend, Job, Report
 from host.converters import check_converters
 from host.errors import BitlineError
 from host.gradient import Descent
@@ -237,7 +238,7 @@ class ProgrammedChip(PlacedChip):
         try:
             coordinate = age_settings(technology, seconds)
             content = tables(technology, seconds, way=self.way, geometry=self.geometry)
-            gains = self._noise_gains(technology)
+            self._noise_gains(technology)
         except ValueError as error:
             raise BitlineError(str(error)) from None
         if self.age_seconds is not None and seconds < self.age_seconds:
@@ -247,13 +248,26 @@ class ProgrammedChip(PlacedChip):
         for unit in self._engines():
             self._set(unit, **coordinate)
             self._write_tables(unit, {table: content[table] for table in (_OF_TIME if programmed else _OF_AGE)})
-        report = progress("ageing", len(placement.tiles))
-        for tile, gain in zip(placement.tiles, gains, strict=True):
-            self._set(tile.unit, context=tile.context, noise_gain=gain)
-            self._operate(tile.unit, EngineOperation.AGE)
-            self._write_column_noise(tile, technology)
-            report(1)
+        self.sweep(placement.tiles, progress("ageing", len(placement.tiles)))
         self.age_seconds = seconds
+
+    def sweep(self, tiles: Sequence[Tile], report: Report = lambda _done: None) -> None:
+        """Make nets and noise constants of tiles from their states, at the age in the registers; engines side by side.
+
+        Raises
+        ------
+        BitlineError
+            If nothing is programmed.
+        """
+        technology = self._programmed()
+        gains = self._noise_gains(technology)
+        for group in self._side_by_side(tiles):
+            for tile in group:
+                self._set(tile.unit, context=tile.context, noise_gain=gains[tile.number])
+                self._operate(tile.unit, EngineOperation.AGE)
+            for tile in group:
+                self._write_column_noise(tile, technology)
+                report(1)
 
     def _write_column_noise(self, tile: Tile, technology: Technology) -> None:
         """Write the noise constants of a tile where AGE cannot make them of the nets."""

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from host.compare import compare
+from host.large import CHIPS
 from rtl.params import preset
 from sim.law import Number
 from sim.presets import technology
@@ -98,6 +99,30 @@ def test_states_in_sdram():
         for ours, theirs in zip(device.read_back(), reference.read_back(), strict=True):
             np.testing.assert_array_equal(ours, theirs)
         check(device, reference, placement, technology("pcm"), images(SEVERAL_TILES, 6, 5), ages=(0.0, 1e5))
+
+
+@pytest.mark.parametrize("other", [registers, pytest.param(verilated, marks=pytest.mark.slow)],
+                         ids=["registers", "verilated"])
+def test_more_than_sixteen_units(other):
+    """A tile an engine: units and nodes that four bits of an address do not tell."""
+    geometry = TINY.replace(name="many", engines=16, contexts=1, mesh_columns=6, routes=64, digital_words=512)
+    placement = place((30, 24, 8, 6), 5, geometry)
+    assert {tile.unit for tile in placement.tiles} == set(range(1, 17))
+    assert (geometry.units, geometry.nodes) == (18, 18)
+    with other(geometry) as device, model(geometry, seed=99, chip=17) as reference:
+        check(device, reference, placement, technology("pcm"), images((30, 24, 8, 6), 6, 5), ages=(1e5,))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["speech-part", "tile1024"])
+def test_a_part_of_a_large_chip(name):
+    """Its own tile, lanes and converters; of its cells as many as are simulated in minutes."""
+    large = next(one for one in CHIPS if one.part == name)
+    geometry = large.part_geometry()
+    placement = place(large.part_sizes, 5, geometry)
+    assert max(tile.rows for tile in placement.tiles) == geometry.rows == preset(name).rows
+    with verilated(geometry) as device, model(geometry, seed=7, chip=2) as reference:
+        check(device, reference, placement, technology("pcm"), images(large.part_sizes, 6, 5), ages=(1e5,))
 
 
 @pytest.mark.parametrize("other", [registers, verilated], ids=["registers", "verilated"])

@@ -162,7 +162,7 @@ CASES = [
     (("run", "nothing.onnx", *RUN[2:]), "the network has no dense layer"),
     (("run", "shape.onnx", *RUN[2:]), "'wide'"),
     (("run", "nan.onnx", *RUN[2:]), "'wide' has weights or biases that are not finite"),
-    (("run", "large.onnx", *RUN[2:]), "3000 outputs, but a result holds 120"),
+    (("run", "large.onnx", *RUN[2:]), "3000 outputs, but a result holds 252"),
     (("run", "weights.onnx", *RUN[2:]), "contexts, but the chip has"),
     *[(("run", "NET", "--data", f"{name}.npz", "--device", "SERVED"), words) for name, words in (
         ("missing", "missing.npz does not exist"), ("garbage", "garbage.npz is not an .npz file of numbers"),

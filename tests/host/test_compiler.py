@@ -264,8 +264,7 @@ def test_load_refuses_damaged_files(content, tmp_path):
     ((784, 128, 10), {"programs": 1}, "needs 2 programs, but the chip has 1"),
     ((784, 128, 10), {"instructions": 2}, "needs 3 instructions, but the chip has 2"),
     ((784, 128, 10), {"digital_words": 512}, "needs 530 digital memory words, but the chip has 512"),
-    ((10, 40), {"result_words": 8}, "needs 11 words of a result, but the chip has 8"),
-    ((10, 121), {}, "has 121 outputs, but a result holds 120"),
+    ((10, 40), {"result_words": 8}, "has 40 outputs, but a result holds 28"),
     ((2100, 4), {"contexts": 32}, "bytes in a vector sent"),
     ((10, 20), {"columns": 4, "transport": 8}, "layer 'dense0' has 20 outputs, which tiles cannot share"),
 ])
