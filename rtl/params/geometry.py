@@ -285,8 +285,8 @@ PRESETS = _presets(
              column_words=1024, result_words=512, mesh_columns=3),
     Geometry(name="speech", engines=34, contexts=1, pairs=2, rows=512, columns=512, lanes=64, transport=16,
              program_lanes=4, net_words=4096, cells=1 << 18, digital_words=4096, programs=16, mesh_columns=6),
-    Geometry(name="speech-part", engines=2, contexts=2, pairs=2, rows=512, columns=512, lanes=64, transport=16,
-             program_lanes=4, net_words=8192, cells=1 << 19, state_store="sdram", column_words=1024,
+    Geometry(name="speech-part", engines=2, contexts=4, pairs=2, rows=512, columns=512, lanes=64, transport=16,
+             program_lanes=4, net_words=4096, cells=1 << 19, state_store="sdram", column_words=1024,
              digital_words=4096, programs=16),
 )
 """Named geometries. `demo` holds 784-128-10 and fits the ULX3S-85F; its states have 9 bits because 16 would not.
@@ -295,8 +295,8 @@ PRESETS = _presets(
 `faulty` holds what `demo` does and spares; its devices wear and its converters differ where a technology says so.
 `tile512` and `tile1024` have tiles as large as published chips, for the model: no board of ours holds their states.
 `speech` is as large as the IBM 14 nm chip of 34 tiles of 512 x 2,048 PCM devices, four to a weight (Ambrogio and
-others, Nature 620:768, 2023): 35,651,584 devices, a tile an engine. `speech-part` has four such tiles on two engines
-(docs/decisions/0018-thirty-four-tiles.md).
+others, Nature 620:768, 2023): 35,651,584 devices, a tile an engine. `speech-part` has states of four
+such tiles and nets of two, on two engines (docs/decisions/0018-thirty-four-tiles.md).
 """
 
 
