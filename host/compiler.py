@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from host.network import Dense, Network
-from host.placement import InputRoute, Landing, LayerPlan, Placement, Program, Tile
+from host.placement import InputRoute, Landing, LayerPlan, Phase, Placement, Program, Tile
 from host.tiling import CapacityError, Cut, Place, assign, cuts, enough
 from host.wiring import Wiring
 from rtl.params import (
@@ -75,8 +75,8 @@ def compile_network(network: Network, geometry: Geometry, calibration: Any) -> P
     x = checked_calibration(network, calibration)
     check_limits(network, geometry)
     options = [cuts(geometry, layer.name, layer.inputs, layer.outputs) for layer in network.layers]
-    chosen, places = assign(geometry, options)
-    return _Build(network, geometry, chosen, places).build(x)
+    chosen, places, starts = assign(geometry, options)
+    return _Build(network, geometry, chosen, places, starts).build(x)
 
 
 def checked_calibration(network: Network, calibration: Any) -> Floats:
@@ -89,10 +89,15 @@ def checked_calibration(network: Network, calibration: Any) -> Floats:
 
 def check_limits(network: Network, geometry: Geometry) -> None:
     """Raise CapacityError if a network has too many outputs or layers, however it is cut."""
-    outputs, most = network.layers[-1].outputs, (geometry.result_words - 1) * geometry.transport
+    outputs, most = network.layers[-1].outputs, _result_elements(geometry)
     if outputs > most:
         raise CapacityError(f"the network has {outputs} outputs, but a result holds {most}")
     enough("programs", len(network.layers), geometry.programs)
+
+
+def _result_elements(geometry: Geometry) -> int:
+    """Return how many elements a result holds: its header takes a flit."""
+    return (geometry.result_words - 1) * geometry.transport
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,19 +116,23 @@ class _Scaling:
 class _Build:
     """A network with its cuts and places, on the way to a placement."""
 
-    def __init__(self, network: Network, geometry: Geometry, chosen: list[Cut], places: list[Place]) -> None:
+    def __init__(self, network: Network, geometry: Geometry, chosen: list[Cut], places: list[Place],
+                 starts: list[int]) -> None:
         self.network, self.geometry, self.cuts = network, geometry, chosen
-        self.wiring = Wiring(geometry, chosen, places)
+        self.wiring = Wiring(geometry, chosen, places, starts)
 
     def build(self, x: Floats) -> Placement:
         wiring = self.wiring
-        plan = wiring.plan()
+        ends = [*(start - 1 for start in wiring.starts[1:]), len(self.cuts) - 1]
+        phases = tuple(Phase(first=first, last=last, plan=wiring.plan(layer=first))
+                       for first, last in zip(wiring.starts, ends, strict=True))
         scalings = _scale(self.network, self.cuts, self.geometry, x)
         layers = self._layers(scalings)
         instructions, programs = self._digital(layers)
         return Placement(
             geometry=self.geometry, layers=layers, tiles=self._tiles(scalings),
-            inputs=tuple(route for layer in wiring.inputs for route in layer), routes=tuple(wiring.routes), plan=plan,
+            inputs=tuple(route for layer in wiring.inputs for route in layer), routes=tuple(wiring.routes),
+            phases=phases,
             landings=tuple(self._landing(layers[n], wiring.partial[n, t, c], n, t, c) for n, t, c in wiring.places),
             programs=programs, instructions=instructions, memory=self._memory(layers, scalings),
             result_route=wiring.result, outputs=self.network.layers[-1].outputs)
@@ -137,6 +146,10 @@ class _Build:
                 shift=scaling.shift, base=base, words=-(-layer.outputs // self.geometry.transport))
             layers.append(plan)
             base += 2 * plan.slot
+        for plan in (layers[start - 1] for start in self.wiring.starts[1:]):
+            if plan.words * self.geometry.transport > _result_elements(self.geometry):
+                raise CapacityError(f"layer {plan.name!r} has {plan.outputs} outputs that leave the chip between two "
+                                    f"phases, but a result holds {_result_elements(self.geometry)}")
         enough("digital memory words", base, self.geometry.digital_words)
         enough("words of one layer's outputs", max(layer.words for layer in layers), COUNT_MAX)
         return tuple(layers)
@@ -177,12 +190,15 @@ class _Build:
         programs = []
         for n, plan in enumerate(layers):
             start = len(instructions)
-            if n + 1 < len(layers):
-                instructions += self._activations(plan, layers[n + 1], self.wiring.inputs[n + 1])
-            else:
-                instructions.append(_sums(plan, plan.base, plan.words, last=True, destination=Destination.PARTIAL,
-                                          route=self.wiring.result))
-            work = sum(i.n0 * i.n1 * i.n2 for i in instructions[start:])
+            sent = self._activations(plan, layers[n + 1], self.wiring.inputs[n + 1]) if n + 1 < len(layers) else [
+                _sums(plan, plan.base, plan.words, last=True, destination=Destination.PARTIAL,
+                      route=self.wiring.result)]
+            # Phases are the emulation's: the chip emulated has a tile for each, and sends on what we send to the port.
+            work = sum(i.n0 * i.n1 * i.n2 for i in sent)
+            if n + 1 in self.wiring.starts:
+                sent = [_sums(plan, plan.base, plan.words, last=True, activation=True,
+                              destination=Destination.ACTIVATION, route=self.wiring.result)]
+            instructions += sent
             messages = plan.row_tiles * len(plan.column_tiles)
             enough(f"messages of layer {plan.name!r}", messages, MESSAGES_MAX)
             programs.append(Program(start=start, messages=messages, slot=plan.slot,

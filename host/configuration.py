@@ -3,11 +3,11 @@
 import numpy as np
 
 from host.backend import Backend
-from host.placement import Placement, Tile
+from host.placement import Phase, Placement, Tile
 from rtl.params import DigitalRegion, EngineRegion, PortRegion
 from rtl.params.registers import CONTEXT_STRIDE, PROGRAM_STRIDE, ROUTE_STRIDE, ROUTES, fields
 
-__all__ = ["write_chip", "write_record"]
+__all__ = ["write_chip", "write_plan", "write_record"]
 
 _WINDOW = 2  # vectors in the mesh: one at work, one behind it; every endpoint has two slots
 _ELEMENT_STRIDE = 16  # of a word of the digital unit's memory in the register map
@@ -38,9 +38,14 @@ def _write_mesh(backend: Backend, placement: Placement) -> None:
             masks[node, route.route] = mask
     for node, table in enumerate(masks):
         backend.write(node, ROUTES, 0, table)
+    write_plan(backend, placement.phases[0])
+
+
+def write_plan(backend: Backend, phase: Phase) -> None:
+    """Have vectors sent cut into the messages of a phase."""
     backend.write(0, PortRegion.PLAN, 0, [
-        route | words << 8 | position << 16 for route, words, position in placement.plan])
-    backend.write(0, PortRegion.REGISTERS, 0, [_WINDOW, len(placement.plan)])
+        route | words << 8 | position << 16 for route, words, position in phase.plan])
+    backend.write(0, PortRegion.REGISTERS, 0, [_WINDOW, len(phase.plan)])
 
 
 def _write_inputs(backend: Backend, unit: int, placement: Placement) -> None:

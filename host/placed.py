@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 from host import compensation
 from host.backend import Backend, Landing, Probe, Report
 from host.compensation import Affine, Cost, Probing
-from host.configuration import write_chip, write_record
+from host.configuration import write_chip, write_plan, write_record
 from host.converters import mismatch_words
 from host.errors import BitlineError
 from host.placement import Placement, Tile
 from rtl.params import ADC_SHIFT, EngineOperation, EngineRegion, PortRegion, Table
 from rtl.params.registers import COLUMN_STRIDE, fields, register
 from sim.fixed import Ints
-from sim.tables import probe_settings
+from sim.tables import column_noise, noise_gain, probe_settings
 from sim.technology import Technology
 
 __all__ = ["PlacedChip", "Progress", "changes", "silent"]
@@ -93,6 +93,7 @@ class PlacedChip:
         self._changing = False
         self._broken_off = ""  # the step that was
         self._vectors = 0  # since the placement was written
+        self._phase: int | None = None  # whose nets are in the weight memories, and whose plan is in the port
 
     def __enter__(self) -> Self:
         return self
@@ -153,7 +154,7 @@ class PlacedChip:
         self._offsets = [np.zeros(tile.columns) for tile in placement.tiles]
         self._converters = [np.ones(tile.columns) for tile in placement.tiles]
         self._apply(self._uncompensated())
-        self._vectors = 0
+        self._vectors, self._phase = 0, None
 
     def _apply(self, words: list[Affine]) -> None:
         """Write the affine words of all tiles."""
@@ -228,6 +229,60 @@ class PlacedChip:
     def _operate(self, unit: int, operation: EngineOperation) -> None:
         self._set(unit, operation=operation)
 
+    # --- nets ---------------------------------------------------------------------------------------------------------
+
+    def sweep(self, tiles: Sequence[Tile], report: Report = lambda _done: None) -> None:
+        """Make nets and noise constants of tiles from their states, at the age in the registers; engines side by side.
+
+        Raises
+        ------
+        BitlineError
+            If nothing is programmed.
+        """
+        technology = self._programmed()
+        gains = self._noise_gains(technology)
+        for group in self._side_by_side(tiles):
+            for tile in group:
+                self._set(tile.unit, context=tile.context, noise_gain=gains[tile.number])
+                self._operate(tile.unit, EngineOperation.AGE)
+            for tile in group:
+                self._write_column_noise(tile, technology)
+                report(1)
+
+    def _make_resident(self, number: int, report: Report = lambda _done: None) -> None:
+        """Make the nets of a phase anew, and have vectors sent to it."""
+        placement = self._placed()
+        self._phase = None
+        if len(placement.phases) > 1:
+            write_plan(self.backend, placement.phases[number])
+        self.sweep(placement.tiles_of(number), report)
+        self._phase = number
+
+    def _resident(self) -> Iterator[int]:
+        """Yield each phase, its nets in the weight memories until the next is asked for.
+
+        Nets of the only phase are there since the devices have an age; those of others are made from the states.
+        """
+        for number in range(len(self._placed().phases)):
+            if len(self._placed().phases) > 1 and number != self._phase:
+                self._make_resident(number)
+            yield number
+
+    def _groups(self) -> Iterator[list[Tile]]:
+        """Yield all tiles in groups of different engines, their nets in the weight memories."""
+        for number in self._resident():
+            yield from self._side_by_side(self._placed().tiles_of(number))
+
+    def _write_column_noise(self, tile: Tile, technology: Technology) -> None:
+        """Write the noise constants of a tile where AGE cannot make them of the nets."""
+        noise = column_noise(technology, self.geometry, tile.targets)
+        if noise is not None:
+            self._write_noise(tile, noise)
+
+    def _noise_gains(self, technology: Technology) -> list[int]:
+        """Return the gain of the read noise of each tile, or raise ValueError if one does not fit its register."""
+        return [noise_gain(technology, self.geometry, tile.rows) for tile in self._placed().tiles]
+
     def _engines(self) -> range:
         return range(1, self.geometry.engines + 1)
 
@@ -268,8 +323,12 @@ class PlacedChip:
         activations, events = self._vectors_of(x)
         if not len(events):
             return np.zeros((0, placement.outputs), np.int64), np.zeros(0, np.int64)
-        report = progress("inference", len(events))
-        elements, times = self.backend.infer(events, np.zeros(len(events), np.int64), activations, report)
+        report = progress("inference", len(events) * len(placement.phases))
+        times = np.zeros(len(events), np.int64)
+        for number in self._resident():
+            elements, times = self.backend.infer(events, times, activations, report)
+            if number + 1 < len(placement.phases):
+                activations = placement.handed_on(elements, number + 1)
         self._advance(len(events))
         return elements[:, :placement.outputs], times
 
@@ -300,6 +359,9 @@ class PlacedChip:
         self._programmed()
         if placement.bit:
             raise BitlineError("what bit slices send to the digital unit cannot be traced")
+        if len(placement.phases) > 1:
+            raise BitlineError(f"the layers of a network that runs in {len(placement.phases)} phases cannot be traced: "
+                               "choose a chip whose weight memory holds them all")
         activations, events = self._vectors_of(x)
         found = self.backend.trace(events, np.zeros(len(events), np.int64), activations, [
             Landing(route=landing.route, program=landing.program, base=landing.base,
@@ -358,7 +420,7 @@ class PlacedChip:
         found: dict[int, Ints] = {}
         for unit in self._engines():
             self._set(unit, **reading)
-        for group in self._side_by_side():
+        for group in self._groups():
             for tile in group:
                 one = probings[tile.number]
                 self._set(tile.unit, probe_ticks=one.ticks, probe_mode=one.mode)

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from rtl.params import ACTIVATION_MAX, Geometry, Instruction, geometry_hash
 
-__all__ = ["InputRoute", "Landing", "LayerPlan", "Placement", "PlacementError", "Program", "Route", "Tile"]
+__all__ = ["InputRoute", "Landing", "LayerPlan", "Phase", "Placement", "PlacementError", "Program", "Route", "Tile"]
 
-FORMAT = 2
+FORMAT = 3
 Ints = NDArray[np.int64]
 
 
@@ -124,6 +124,21 @@ class Program:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Phase:
+    """Layers whose nets are in the weight memories at the same time; those of other phases have the same places there.
+
+    Attributes
+    ----------
+    first, last : the layers, both included
+    plan : (route, words, position) segments of a vector sent to the first of them
+    """
+
+    first: int
+    last: int
+    plan: tuple[tuple[int, int, int], ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class LayerPlan:
     """How one layer is cut, scaled and gathered.
 
@@ -174,8 +189,8 @@ class Placement:
     Attributes
     ----------
     routes : every route; write mask to ROUTES[route] of node
-    plan : (route, words, position) segments of a sent vector
-    result_route, outputs : of results, and how many of their elements are logits
+    phases : in their order; the outputs of one, as activations, are sent to the next
+    result_route, outputs : of results, and how many of the last ones' elements are logits
     memory : (words, W) first words of the digital unit's memory
     tables : (n, 256) activation tables
     bit : charge of an on cell in one tick, where each cell holds a bit of a weight and each message a bit of an input;
@@ -187,7 +202,7 @@ class Placement:
     tiles: tuple[Tile, ...]
     inputs: tuple[InputRoute, ...]
     routes: tuple[Route, ...]
-    plan: tuple[tuple[int, int, int], ...]
+    phases: tuple[Phase, ...]
     landings: tuple[Landing, ...]
     programs: tuple[Program, ...]
     instructions: tuple[Instruction, ...]
@@ -196,6 +211,16 @@ class Placement:
     outputs: int
     tables: Ints = dataclasses.field(default_factory=lambda: np.zeros((0, 256), np.int64))
     bit: int = 0
+
+    @property
+    def plan(self) -> tuple[tuple[int, int, int], ...]:
+        """Segments of a vector sent to the first phase."""
+        return self.phases[0].plan
+
+    def tiles_of(self, phase: int) -> list[Tile]:
+        """Return the tiles of a phase."""
+        span = self.phases[phase]
+        return [tile for tile in self.tiles if span.first <= tile.layer <= span.last]
 
     @property
     def input_scale(self) -> float:
@@ -220,27 +245,35 @@ class Placement:
         np.maximum(steps, -ACTIVATION_MAX, out=steps)
         return steps.astype(np.int8)
 
-    def arrange(self, activations: NDArray[Any]) -> NDArray[Any]:
-        """Return activations (N, inputs) in the order of the plan, padded with zeros: (N, words * W).
+    def arrange(self, activations: NDArray[Any], phase: int = 0) -> NDArray[Any]:
+        """Return activations (N, inputs) in the order of a phase's plan, padded with zeros: (N, words * W).
 
         Where cells hold bits, position p of the plan is plane p: bit p of the magnitude, with the activation's sign.
         """
-        arranged = np.zeros((len(activations), sum([words for _, words, _ in self.plan]) * self.geometry.transport),
-                            activations.dtype)
-        for inputs, place, position in self._pieces:
+        words = sum([words for _, words, _ in self.phases[phase].plan])
+        arranged = np.zeros((len(activations), words * self.geometry.transport), activations.dtype)
+        for inputs, place, position in self._pieces[phase]:
             part = activations[:, inputs]
             if self.bit:
                 part = np.sign(part) * (np.abs(part) >> position & 1)
             arranged[:, place] = part
         return arranged
 
+    def handed_on(self, elements: NDArray[Any], phase: int) -> NDArray[Any]:
+        """Return what is sent to a phase, whose inputs are the results (N, elements) of the one before."""
+        inputs = self.layers[self.phases[phase].first].inputs
+        return self.arrange(elements[:, :inputs].astype(np.int8), phase)
+
     @functools.cached_property
-    def _pieces(self) -> list[tuple[slice, slice, int]]:
-        """Inputs of each message of the plan, where they lie in a vector, and its position."""
-        layer = self.layers[0]
-        tiles = {route.route: route.row_tile for route in self.inputs if route.layer == 0}
+    def _pieces(self) -> list[list[tuple[slice, slice, int]]]:
+        """Of each phase: inputs of each message of the plan, where they lie in a vector, and its position."""
+        return [self._pieces_of(phase) for phase in self.phases]
+
+    def _pieces_of(self, phase: Phase) -> list[tuple[slice, slice, int]]:
+        layer = self.layers[phase.first]
+        tiles = {route.route: route.row_tile for route in self.inputs if route.layer == phase.first}
         pieces, at = [], 0
-        for route, words, position in self.plan:
+        for route, words, position in phase.plan:
             first = tiles[route] * layer.row_size
             last = min(first + layer.row_size, layer.inputs)
             pieces.append((slice(first, last), slice(at, at + last - first), position))
@@ -251,17 +284,18 @@ class Placement:
         """Return the real logits (N, outputs) of results (N, elements)."""
         return np.asarray(elements)[:, :self.outputs] * self.output_scale
 
-    def cycles_of(self, unit: int) -> int:
-        """Return the clocks an engine computes for one image."""
-        return sum(self._cycles(tile) for tile in self.tiles if tile.unit == unit)
+    def cycles_of(self, unit: int, phase: int) -> int:
+        """Return the clocks an engine computes for one image in a phase."""
+        return sum(self._cycles(tile) for tile in self.tiles_of(phase) if tile.unit == unit)
 
     def _cycles(self, tile: Tile) -> int:
         return -(-tile.rows // self.geometry.lanes) * tile.columns * self.layers[tile.layer].planes
 
     @property
     def cycles_per_image(self) -> int:
-        """Clocks of the busiest engine for one image."""
-        return max(self.cycles_of(unit) for unit in range(1, self.geometry.engines + 1))
+        """Clocks of the busiest engine of each phase for one image."""
+        return sum(max(self.cycles_of(unit, phase) for unit in range(1, self.geometry.engines + 1))
+                   for phase in range(len(self.phases)))
 
     @property
     def lower_bound_cycles(self) -> int:
@@ -303,10 +337,10 @@ class Placement:
     def save(self, path: str | Path) -> None:
         """Write the placement as one .npz file."""
         tiles = [{k: v for k, v in vars(tile).items() if not isinstance(v, np.ndarray)} for tile in self.tiles]
-        listed = ("layers", "inputs", "routes", "landings", "programs")
+        listed = ("layers", "inputs", "routes", "landings", "programs", "phases")
         meta = {
             "format": FORMAT, "hash": geometry_hash(self.geometry), "geometry": dataclasses.asdict(self.geometry),
-            "tiles": tiles, "plan": self.plan, "result_route": self.result_route, "outputs": self.outputs,
+            "tiles": tiles, "result_route": self.result_route, "outputs": self.outputs,
             "bit": self.bit,
             "instructions": [instruction.words() for instruction in self.instructions],
             **{name: [dataclasses.asdict(item) for item in getattr(self, name)] for name in listed},
@@ -376,7 +410,7 @@ def _restored(meta: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> dict[str
         "inputs": tuple(InputRoute(**{**d, "contexts": pairs(d["contexts"])}) for d in meta["inputs"]),
         "routes": tuple(Route(**{**d, "nodes": pairs(d["nodes"]), "destinations": tuple(d["destinations"])})
                         for d in meta["routes"]),
-        "plan": pairs(meta["plan"]),
+        "phases": tuple(Phase(**{**d, "plan": pairs(d["plan"])}) for d in meta["phases"]),
         "landings": tuple(Landing(**d) for d in meta["landings"]),
         "programs": tuple(Program(**d) for d in meta["programs"]),
         "instructions": tuple(Instruction.from_words(words) for words in meta["instructions"]),

@@ -1,24 +1,23 @@
 """Programming and ageing: by write-verify in the chip, in one statistical step, or by gradient descent from here."""
 
 import dataclasses
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from host import compensation, gradient
-from host.backend import Backend, Job, Report
+from host.backend import Backend, Job
 from host.converters import check_converters
 from host.errors import BitlineError
 from host.gradient import Descent
 from host.placed import PlacedChip, Progress, changes, silent
-from host.placement import Placement, Tile
+from host.placement import Placement
 from host.results import Outcome
 from host.slicing import written_at_once
-from rtl.params import ADC_SHIFT, EngineOperation, PulseKind, Table
+from rtl.params import ADC_SHIFT, PulseKind, Table
 from sim.fixed import Ints
 from sim.pulses import pulse_kind, wear_begins
-from sim.tables import age_settings, column_noise, noise_gain, programming_tables, tables, verify_settings
+from sim.tables import age_settings, programming_tables, tables, verify_settings
 from sim.technology import CLOSED_LOOP, GRADIENT, STATISTICAL, Technology
 
 __all__ = ["ProgramResult", "ProgrammedChip"]
@@ -130,7 +129,11 @@ class ProgrammedChip(PlacedChip):
             content = programming_tables(technology, way=how, geometry=self.geometry)
         except ValueError as error:
             raise BitlineError(str(error)) from None
-        self.technology, self.way = technology, how
+        if how == GRADIENT and len(placement.phases) > 1:
+            raise BitlineError("programming by gradient descent reads whole arrays between pulses, but the network "
+                               f"runs in {len(placement.phases)} phases: choose a chip whose weight memory holds it, "
+                               "or another way of programming")
+        self.technology, self.way, self._phase = technology, how, None
         self.epoch = (self.epoch + 1) % 256
         for unit in self._engines():
             self._set(unit, seed=self.seed, chip=self.chip, epoch=self.epoch, **settings)
@@ -248,33 +251,7 @@ class ProgrammedChip(PlacedChip):
         for unit in self._engines():
             self._set(unit, **coordinate)
             self._write_tables(unit, {table: content[table] for table in (_OF_TIME if programmed else _OF_AGE)})
-        self.sweep(placement.tiles, progress("ageing", len(placement.tiles)))
+        report = progress("ageing", len(placement.tiles))
+        for number in range(len(placement.phases)):
+            self._make_resident(number, report)
         self.age_seconds = seconds
-
-    def sweep(self, tiles: Sequence[Tile], report: Report = lambda _done: None) -> None:
-        """Make nets and noise constants of tiles from their states, at the age in the registers; engines side by side.
-
-        Raises
-        ------
-        BitlineError
-            If nothing is programmed.
-        """
-        technology = self._programmed()
-        gains = self._noise_gains(technology)
-        for group in self._side_by_side(tiles):
-            for tile in group:
-                self._set(tile.unit, context=tile.context, noise_gain=gains[tile.number])
-                self._operate(tile.unit, EngineOperation.AGE)
-            for tile in group:
-                self._write_column_noise(tile, technology)
-                report(1)
-
-    def _write_column_noise(self, tile: Tile, technology: Technology) -> None:
-        """Write the noise constants of a tile where AGE cannot make them of the nets."""
-        noise = column_noise(technology, self.geometry, tile.targets)
-        if noise is not None:
-            self._write_noise(tile, noise)
-
-    def _noise_gains(self, technology: Technology) -> list[int]:
-        """Return the gain of the read noise of each tile, or raise ValueError if one does not fit its register."""
-        return [noise_gain(technology, self.geometry, tile.rows) for tile in self._placed().tiles]

@@ -32,7 +32,7 @@ from host.compiler import (
     input_scales,
 )
 from host.network import Dense, Network
-from host.placement import Landing, LayerPlan, Placement, Program, Tile
+from host.placement import Landing, LayerPlan, Phase, Placement, Program, Tile
 from host.tiling import CapacityError, Cut, assign, enough, split
 from host.wiring import Wiring
 from rtl.params import (
@@ -167,7 +167,7 @@ def slice_network(network: Network, geometry: Geometry, calibration: Floats, bit
     """
     x = checked_calibration(network, calibration)
     check_limits(network, geometry)
-    chosen, places = assign(geometry, [_cuts(geometry, layer) for layer in network.layers])
+    chosen, places, _ = assign(geometry, [_cuts(geometry, layer) for layer in network.layers], resident=True)
     sliced = [cut for cut in chosen if isinstance(cut, _Cut)]
     return _Build(network, geometry, sliced, Wiring(geometry, sliced, places), integers(network, x), bit).build()
 
@@ -294,7 +294,7 @@ class _Build:
         return Placement(
             geometry=self.geometry, layers=tuple(self._plan(n, area) for n, area in enumerate(areas)),
             tiles=self._tiles(), inputs=tuple(route for layer in wiring.inputs for route in layer),
-            routes=tuple(wiring.routes), plan=plan,
+            routes=tuple(wiring.routes), phases=(Phase(first=0, last=len(areas) - 1, plan=plan),),
             landings=tuple(self._landing(areas[n], n, t, c) for n, t, c in wiring.places), programs=programs,
             instructions=instructions, memory=self._memory(areas, weights, end), result_route=wiring.result,
             outputs=self.network.layers[-1].outputs, tables=low_bits[None], bit=self.bit)

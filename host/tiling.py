@@ -90,67 +90,101 @@ def split(outputs: int, words: int, parts: int, width: int) -> tuple[tuple[int, 
     return tuple(tiles)
 
 
-def assign(geometry: Geometry, options: Sequence[Sequence[Cut]]) -> tuple[list[Cut], list[Place]]:
-    """Return one cut of each layer and the places of all tiles in order: the least work for the busiest engine.
+def assign(geometry: Geometry, options: Sequence[Sequence[Cut]], *,
+           resident: bool = False) -> tuple[list[Cut], list[Place], list[int]]:
+    """Return one cut of each layer, the places of all tiles in order, and the first layer of each phase.
+
+    Nets of the layers of a phase are in the weight memories at the same time, all other memories hold all layers at
+    once. Fewest phases count first, then the least work for the busiest engine. `resident` allows one phase only.
 
     Raises
     ------
     CapacityError
         If no combination fits.
     """
-    best: tuple[tuple[int, int], list[Cut], list[Place]] | None = None
+    best: tuple[tuple[int, int, int], list[Cut], list[Place], list[int]] | None = None
     failure: CapacityError | None = None
     for chosen in itertools.islice(itertools.product(*options), SEARCH):
         try:
-            places, load = _Engines(geometry).place(chosen)
+            places, starts, load = _Engines(geometry).place(chosen, resident=resident)
         except CapacityError as error:
             failure = failure or error
             continue
-        key = (load, len(places))
+        key = (len(starts), load, len(places))
         if best is None or key < best[0]:
-            best = key, list(chosen), places
+            best = key, list(chosen), places, starts
     if best is None:
         raise failure or CapacityError("the network has no layers")
-    return best[1], best[2]
+    return best[1:]
 
 
 class _Engines:
     """What is taken on each engine so far."""
 
     RESOURCES = ("contexts", "weight memory words", "cells", "column constants")
+    NETS = RESOURCES.index("weight memory words")
 
     def __init__(self, geometry: Geometry) -> None:
         self.geometry = geometry
         self.have = (geometry.contexts, geometry.net_places, geometry.cells, geometry.column_words)
         self.taken = [[0, 0, 0, 0] for _ in range(geometry.engines)]
 
-    def place(self, chosen: Sequence[Cut]) -> tuple[list[Place], int]:
-        """Return the places of all tiles, each on the least busy engine with room, and the clocks of the busiest."""
-        sizes = [piece[2:] for cut in chosen for piece in cut.pieces()]
-        places = []
-        for rows, columns in sizes:
-            need = self._need(rows, columns)
+    def place(self, chosen: Sequence[Cut], *, resident: bool) -> tuple[list[Place], list[int], int]:
+        """Return the places of all tiles, the first layer of each phase, and the clocks of the busiest engines.
+
+        A phase has as many layers as there is room for; one more begins with the weight memories empty.
+        """
+        layers = [[piece[2:] for piece in cut.pieces()] for cut in chosen]
+        places: list[Place] = []
+        starts, clocks = [0], 0
+        for number, sizes in enumerate(layers):
+            found = self._layer(sizes)
+            if found is None and number > starts[-1] and not resident:
+                clocks += self._busiest()
+                starts.append(number)
+                for taken in self.taken:
+                    taken[self.NETS] = 0
+                found = self._layer(sizes)
+            if found is None:
+                raise self._failure(layers, resident=resident)
+            places += found
+        return places, starts, clocks + self._busiest()
+
+    def _busiest(self) -> int:
+        # Clocks of an image are the words of weight memory that it reads.
+        return max(taken[self.NETS] for taken in self.taken)
+
+    def _layer(self, sizes: Sequence[tuple[int, int]]) -> list[Place] | None:
+        """Return the places of a layer's tiles, each on the least busy engine with room; None, and none taken, if not.
+        """
+        before, places = [list(taken) for taken in self.taken], []
+        for size in sizes:
+            need = self._need(*size)
             room = [k for k, taken in enumerate(self.taken)
                     if all(t + n <= h for t, n, h in zip(taken, need, self.have, strict=True))]
             if not room:
-                raise self._failure(sizes)
-            # Clocks of an image are the words of weight memory that it reads.
-            engine = min(room, key=lambda k: (self.taken[k][1], k))
+                self.taken = before
+                return None
+            engine = min(room, key=lambda k: (self.taken[k][self.NETS], k))
             context, net_base, state_base, column_base = self.taken[engine]
             places.append(Place(engine + 1, context, net_base, state_base, column_base))
             self.taken[engine] = [t + n for t, n in zip(self.taken[engine], need, strict=True)]
-        return places, max(taken[1] for taken in self.taken)
+        return places
 
     def _need(self, rows: int, columns: int) -> tuple[int, int, int, int]:
         return 1, -(-rows // self.geometry.lanes) * columns, rows * columns, columns
 
-    def _failure(self, sizes: list[tuple[int, int]]) -> CapacityError:
-        engines = self.geometry.engines
-        needs = [sum(n) for n in zip(*(self._need(*size) for size in sizes), strict=True)]
-        for name, need, have in zip(self.RESOURCES, needs, self.have, strict=True):
+    def _failure(self, layers: list[list[tuple[int, int]]], *, resident: bool) -> CapacityError:
+        engines, names = self.geometry.engines, list(self.RESOURCES)
+        by_layer = [[sum(n) for n in zip(*(self._need(*size) for size in sizes), strict=True)] for sizes in layers]
+        needs = [sum(n) for n in zip(*by_layer, strict=True)]
+        if not resident and len(layers) > 1:
+            names[self.NETS] += " for one layer"
+            needs[self.NETS] = max(need[self.NETS] for need in by_layer)
+        for name, need, have in zip(names, needs, self.have, strict=True):
             if need > have * engines:
                 return CapacityError(f"the network needs {need} {name}, but the chip has {have * engines} "
                                      f"({engines} engines of {have})")
         totals = ", ".join(f"{need} of {have * engines} {name}"
-                           for name, need, have in zip(self.RESOURCES, needs, self.have, strict=True))
+                           for name, need, have in zip(names, needs, self.have, strict=True))
         return CapacityError(f"the tiles do not divide over the {engines} engines, though they need only {totals}")

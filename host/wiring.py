@@ -32,6 +32,7 @@ class Wiring:
     partial : (layer, row tile, column tile) -> route of its partial sums
     result : route of the results
     routes : all of them
+    starts : the first layer of each phase, to which the port sends
 
     Raises
     ------
@@ -39,8 +40,9 @@ class Wiring:
         If the chip has too few routes.
     """
 
-    def __init__(self, geometry: Geometry, chosen: Sequence[Cut], places: Sequence[Place]) -> None:
-        self.geometry, self.cuts = geometry, list(chosen)
+    def __init__(self, geometry: Geometry, chosen: Sequence[Cut], places: Sequence[Place],
+                 starts: Sequence[int] = (0,)) -> None:
+        self.geometry, self.cuts, self.starts = geometry, list(chosen), tuple(starts)
         remaining = iter(places)
         self.places = {(n, t, c): next(remaining) for n, cut in enumerate(chosen) for t, c, _, _ in cut.pieces()}
         self.routes: list[Route] = []
@@ -49,15 +51,16 @@ class Wiring:
         self.result = self._route(geometry.digital_unit, [0])
         enough("routes", len(self.routes), geometry.routes)
 
-    def plan(self, planes: int = 1) -> tuple[tuple[int, int, int], ...]:
-        """Return (route, words, position) of the messages a sent vector is cut into, `planes` on each route.
+    def plan(self, planes: int = 1, layer: int = 0) -> tuple[tuple[int, int, int], ...]:
+        """Return (route, words, position) of the messages that a vector sent to a layer is cut into, `planes` on each
+        route.
 
         Raises
         ------
         CapacityError
             If a vector is too long.
         """
-        plan = tuple((route.route, route.words, plane) for plane in range(planes) for route in self.inputs[0])
+        plan = tuple((route.route, route.words, plane) for plane in range(planes) for route in self.inputs[layer])
         enough("segments of a vector", len(plan), PLAN_MAX)
         enough("words in a segment of a vector", max(words for _, words, _ in plan), PLAN_WORDS_MAX)
         enough("bytes in a vector sent", VECTOR_BYTES + sum(words for _, words, _ in plan) * self.geometry.transport,
@@ -82,7 +85,7 @@ class Wiring:
 
     def _inputs(self, layer: int) -> list[InputRoute]:
         cut = self.cuts[layer]
-        source = 0 if layer == 0 else self.geometry.digital_unit
+        source = 0 if layer in self.starts else self.geometry.digital_unit
         found = []
         for t in range(cut.row_tiles):
             held: dict[int, list[int]] = {}

@@ -28,8 +28,8 @@ class TilePort(Protocol):
     def read_rows(self, context: int, rows: Ints, purpose: Purpose, events: Ints, drive: Drive) -> NDArray[Any]:
         """Return the codes (len(rows), columns) of one read for each entry of `rows` and `events`."""
 
-    def set_nets(self, context: int, nets: Ints) -> None:
-        """Take the nets (rows, columns) of a context."""
+    def set_nets(self, context: int, nets: Ints, rows: Any = ...) -> None:
+        """Take the nets (rows, columns) of a context, of which `rows` are written, or all."""
 
     def set_constants(self, name: str, first: int, values: Ints) -> None:
         """Set column constants from column `first` on; ageing sets `noise`."""
@@ -156,7 +156,7 @@ class Programming:
         if nets is None or nets.shape != shape:
             nets = self._nets[context] = np.zeros(shape, np.int64)
         nets[rows] = self.array.nets(record, rows)
-        self.tiles.set_nets(context, nets)
+        self.tiles.set_nets(context, nets, rows)
 
     def probe_rows(self, context: int, rows: Ints, count: int) -> Ints:
         """Return the sums of codes (len(rows), columns) of a PROBE of `count` rows from each of `rows` on.

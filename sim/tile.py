@@ -130,12 +130,34 @@ class Tiles:
         self.free: Ints = np.zeros(geometry.contexts, np.int64)
         self.counters = dict.fromkeys(("vectors", "row_ticks", "conversions", "clips", "verify_conversions"), 0)
         self._weights: dict[int, Weights] = {}
+        self._lost: dict[int, NDArray[np.bool_]] = {}  # rows of a context whose nets those of another were written over
         self._plans: dict[tuple[int, ...], _Plan] = {}
 
-    def set_nets(self, context: int, nets: Any) -> None:
-        """Take the nets (rows, columns) of a context."""
+    def set_nets(self, context: int, nets: Any, rows: Any = np.s_[:]) -> None:
+        """Take the nets (rows, columns) of a context, of which `rows` are written; contexts in the same places lose
+        theirs.
+        """
         self._weights[context] = Weights(nets)
         self._plans.clear()
+        if context in self._lost:
+            self._lost[context][rows] = False
+        words = self._words(context)
+        for other in self._weights:
+            theirs = self._words(other)
+            if other != context and words.start < theirs.stop and theirs.start < words.stop:
+                self._lost[other] = np.ones(self.geometry.rows, np.bool_)
+
+    def _words(self, context: int) -> range:
+        """Return where the nets of a context are in the weight memory."""
+        record = self.records[context]
+        folds = -(-record["rows"] // self.geometry.lanes)
+        return range(record["net_base"], record["net_base"] + folds * record["columns"])
+
+    def _check_held(self, context: int, rows: Any = np.s_[:]) -> None:
+        """Raise ValueError if the nets of rows of a context are not in the weight memory: no chip defines that read."""
+        if context in self._lost and self._lost[context][rows].any():
+            raise ValueError(f"context {context} is read, but nets of another context were written over its own: "
+                             "AGE makes them again")
 
     def set_constants(self, name: str, first: int, values: Any) -> None:
         """Set the constants of this name of columns from `first` on."""
@@ -202,6 +224,8 @@ class Tiles:
         return plan
 
     def _new_plan(self, contexts: tuple[int, ...], seeds: tuple[int, int]) -> _Plan:
+        for context in contexts:
+            self._check_held(context)
         found = [self._context(context) for context in contexts]
         records = [record.copy() for record, _ in found]
         widths = [record["columns"] + -record["columns"] % self.geometry.transport for record in records]
@@ -255,6 +279,7 @@ class Tiles:
         """Return the codes (len(rows), columns) of reads of `rows` with their `events`, driven as `drive` says."""
         record, weights = self._context(context)
         rows, events = np.broadcast_arrays(np.asarray(rows, np.int64), np.asarray(events, np.int64))
+        self._check_held(context, np.s_[:] if drive.dense else rows)
         noise, size = np.asarray(self.settings["verify_noise"]), np.asarray(_VERIFY_NORM)
         if drive.dense:
             x = drive.ticks * walsh(rows, record["rows"])

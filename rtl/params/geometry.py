@@ -272,7 +272,7 @@ PRESETS = _presets(
              digital_turns=2, state_bits=9,
              net_words=256, cells=2048, column_words=64, digital_words=256, instructions=32, programs=4, routes=16,
              result_words=32, result_vectors=4, mesh_columns=3),
-    Geometry(name="tiny-sdram", engines=2, contexts=4, rows=8, columns=8, lanes=4, net_words=64, cells=256,
+    Geometry(name="tiny-sdram", engines=2, contexts=4, rows=8, columns=8, lanes=4, net_words=32, cells=256,
              state_store="sdram", column_words=32, digital_words=128, instructions=16, programs=4, routes=16,
              result_words=32, result_vectors=4),
     Geometry(name="demo", state_bits=9),
@@ -290,7 +290,8 @@ PRESETS = _presets(
              digital_words=4096, programs=16),
 )
 """Named geometries. `demo` holds 784-128-10 and fits the ULX3S-85F; its states have 9 bits because 16 would not.
-`demo-sdram` is the same with states of 16 bits in SDRAM, `tiny-sdram` a small one of that kind.
+`demo-sdram` is the same with states of 16 bits in SDRAM, `tiny-sdram` a small one of that kind, with states of twice as
+many cells as nets.
 `demo-fast` is that with three times as fast a clock for its 144 multipliers; `pumped` is a small one of its kind.
 `faulty` holds what `demo` does and spares; its devices wear and its converters differ where a technology says so.
 `tile512` and `tile1024` have tiles as large as published chips, for the model: no board of ours holds their states.

@@ -33,12 +33,16 @@ class _Chip:
         memory = np.zeros((placement.geometry.digital_words, width), np.int64)
         memory[:len(placement.memory)] = placement.memory
         self.memory = np.repeat(memory[None], len(x), axis=0).astype(np.int64 if self.exact else float)
-        sent, first = placement.arrange(activations), 0
-        for route, words, _ in placement.plan:
-            self.send(0, route, sent[:, first:first + words * width])
-            first += words * width
-        assert first == sent.shape[1]
-        return placement.logits(self.result)
+        for number, phase in enumerate(placement.phases):
+            sent, first = placement.arrange(activations, number), 0
+            for route, words, _ in phase.plan:
+                self.send(0, route, sent[:, first:first + words * width])
+                first += words * width
+            assert first == sent.shape[1]
+            result, self.result = self.result, None
+            if number + 1 < len(placement.phases):
+                activations = result[:, :placement.layers[phase.last].outputs]
+        return placement.logits(result)
 
     def send(self, unit, route, elements):
         assert self.sources[route] == unit

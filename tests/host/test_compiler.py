@@ -24,7 +24,8 @@ WIDE = Geometry(name="wide", engines=4, contexts=16, rows=24, columns=12, lanes=
                 cells=8192, column_words=256, digital_words=1024, instructions=64, programs=6, mesh_columns=3,
                 result_words=128)
 GEOMETRIES = [preset("tiny"), preset("small"), preset("demo"), WIDE,
-              preset("small").replace(engines=1, contexts=16, columns=8, digital_words=1024)]
+              preset("small").replace(engines=1, contexts=16, columns=8, digital_words=1024),
+              preset("small").replace(contexts=16, net_words=32, digital_words=1024, routes=64)]
 
 
 def network(sizes, seed=0, relu=True, zero=()):
@@ -74,7 +75,9 @@ def check_memory(placement):
         tiles = [tile for tile in placement.tiles if tile.unit == unit]
         spans = [
             (geometry.contexts, [(tile.context, 1) for tile in tiles]),
-            (geometry.net_places, [(tile.net_base, -(-tile.rows // geometry.lanes) * tile.columns) for tile in tiles]),
+            *((geometry.net_places, [(tile.net_base, -(-tile.rows // geometry.lanes) * tile.columns)
+                                     for tile in placement.tiles_of(phase) if tile.unit == unit])
+              for phase in range(len(placement.phases))),
             (geometry.cells, [(tile.state_base, tile.rows * tile.columns) for tile in tiles]),
             (geometry.column_words, [(tile.column_base, tile.columns) for tile in tiles]),
         ]
@@ -257,7 +260,7 @@ def test_load_refuses_damaged_files(content, tmp_path):
 
 @pytest.mark.parametrize(("sizes", "changes", "message"), [
     ((784, 128, 10), {"contexts": 6}, "needs 16 contexts, but the chip has 12"),
-    ((784, 128, 10), {"net_words": 512}, "needs 1832 weight memory words, but the chip has 1024"),
+    ((784, 128, 10), {"net_words": 512}, "needs 1792 weight memory words for one layer, but the chip has 1024"),
     ((784, 128, 10), {"cells": 50000}, "needs 101632 cells, but the chip has 100000"),
     ((784, 128, 10), {"column_words": 256}, "needs 916 column constants, but the chip has 512"),
     ((784, 128, 10), {"routes": 16}, "needs 26 routes, but the chip has 16"),
@@ -265,6 +268,8 @@ def test_load_refuses_damaged_files(content, tmp_path):
     ((784, 128, 10), {"instructions": 2}, "needs 3 instructions, but the chip has 2"),
     ((784, 128, 10), {"digital_words": 512}, "needs 530 digital memory words, but the chip has 512"),
     ((10, 40), {"result_words": 8}, "has 40 outputs, but a result holds 28"),
+    ((64, 64, 8), {"net_words": 64, "result_words": 16},
+     "layer 'dense0' has 64 outputs that leave the chip between two phases, but a result holds 60"),
     ((2100, 4), {"contexts": 32}, "bytes in a vector sent"),
     ((10, 20), {"columns": 4, "transport": 8}, "layer 'dense0' has 20 outputs, which tiles cannot share"),
 ])

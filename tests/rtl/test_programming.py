@@ -30,7 +30,7 @@ class Tiles:
     def set_constants(self, name, first, values):
         self.constants[name][first:first + len(values)] = values
 
-    def set_nets(self, context, nets):
+    def set_nets(self, context, nets, rows=...):
         self.nets[context] = np.array(nets)
 
     def read_rows(self, context, rows, purpose, events, drive=VERIFY):

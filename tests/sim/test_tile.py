@@ -109,8 +109,8 @@ def test_batch_is_the_same_as_one_by_one(tiles):
 @pytest.mark.parametrize("count", [1, 5, 40])
 def test_contexts_at_once_are_the_same_as_one_by_one(tiles, count):
     rng = np.random.default_rng(8)
-    tiles.records[2] |= {"tile": 5, "rows": 4, "columns": 3, "column_base": 2, "route": 6, "adc_gain": 90000,
-                         "latency": 70}
+    tiles.records[2] |= {"tile": 5, "rows": 4, "columns": 3, "net_base": 32, "column_base": 2, "route": 6,
+                         "adc_gain": 90000, "latency": 70}
     tiles.write(EngineRegion.INPUTS, 4, 2 | 1 << 6)
     tiles.set_nets(2, rng.integers(-255, 256, (4, 3)))
     for name, high in (("scale", 1 << 14), ("bias", 1 << 14), ("noise", 1 << 13)):
@@ -127,6 +127,31 @@ def test_contexts_at_once_are_the_same_as_one_by_one(tiles, count):
     assert found[0] == found[1]
     assert [route for route, _, _ in found[0][0]] == [4, 6]
     assert found[0][1]["vectors"] == 2 * count
+
+
+def test_nets_that_others_were_written_over_are_not_read(tiles):
+    """What a chip would multiply by then is defined by no context; rows that were written again are."""
+    x, read = np.ones((2, 8), np.int64), (1, np.array([2]), Purpose.VERIFY, np.array([5]))
+    message = Message(route=3, kind=FlitKind.ACTIVATION, events=np.arange(2), times=np.zeros(2, np.int64), elements=x)
+    nets = tiles._weights[1].nets
+    (before,), codes = tiles.accept(message), tiles.read_rows(*read)
+    words = -(-tiles.records[1]["rows"] // tiles.geometry.lanes) * tiles.records[1]["columns"]
+    last = tiles.records[1]["net_base"] + words
+    tiles.records[2] |= {"tile": 5, "rows": 4, "columns": 3, "net_base": last}
+    tiles.set_nets(2, np.ones((4, 3), np.int64))
+    np.testing.assert_array_equal(tiles.accept(message)[0].elements, before.elements)
+    tiles.records[2]["net_base"] = last - 1
+    tiles.set_nets(2, np.ones((4, 3), np.int64))
+    dense = (1, np.array([0]), Purpose.PROBE, np.array([5]), Drive(dense=True))
+    for action in (lambda: tiles.accept(message), lambda: tiles.read_rows(*read), lambda: tiles.read_rows(*dense)):
+        with pytest.raises(ValueError, match="context 1 is read, but nets of another context were written over"):
+            action()
+    tiles.set_nets(1, nets, [2])
+    np.testing.assert_array_equal(tiles.read_rows(*read), codes)
+    with pytest.raises(ValueError, match="context 1 is read"):
+        tiles.read_rows(*dense)
+    tiles.set_nets(1, nets)
+    np.testing.assert_array_equal(tiles.accept(message)[0].elements, before.elements)
 
 
 def test_verify_reads(tiles):
