@@ -320,7 +320,7 @@ def bench(
     """Measure cycles, multiplications a cycle, and images a second, against the bounds."""
     from host.bench import run_bench
     from host.digits_page import write_digits_page
-    from host.large import run_large
+    from host.large import run_large, run_stream
     from host.performance_page import write_performance_page
     from host.physics_page import write_physics_page
 
@@ -328,6 +328,9 @@ def bench(
     found = run_bench(images=images, sim=sim, seed=seed, screen=screen)
     if large:
         found["large"] = run_large(sim=sim, seed=seed, screen=screen)
+        if sim:
+            with screen.stage("sim: nets from states in SDRAM"):
+                found["stream"] = run_stream(screen=screen)
     if performance is not None:
         write_performance_page(performance, found, screen)
     if physics is not None:

@@ -26,8 +26,9 @@ from host.placement import Placement
 from host.speed import random_network
 from rtl.params import EngineRegion, Geometry, preset
 from sim.presets import technology
+from sim.technology import STATISTICAL
 
-__all__ = ["CHIPS", "CLOCK_HZ", "Large", "board_seconds", "run_large"]
+__all__ = ["CHIPS", "CLOCK_HZ", "Large", "board_engines", "board_seconds", "run_large", "run_stream", "stream_rate"]
 
 CLOCK_HZ = 50e6
 """Of the boards' chips (docs/boards)."""
@@ -51,6 +52,14 @@ class Large:
         """Return the geometry of the part."""
         return preset(self.part).replace(cells=self.cells)
 
+
+STREAM = "demo-stream"
+STREAM_SIZES = (784, *(128,) * 7, 10)
+STREAM_PART = {"name": "stream-part", "rows": 112, "columns": 64, "lanes": 8, "program_lanes": 2, "contexts": 2,
+               "net_words": 1024, "cells": 1 << 13, "column_words": 128, "result_words": 64}
+"""Of `tiny-sdram`: two engines as there are of STREAM, with its tiles; no cycle of a sweep depends on lanes."""
+STREAM_PART_SIZES = (112, 128)
+BATCHES = (1, 16, 256, 4096, 65536)
 
 CHIPS = (
     Large(chip="tile1024", sizes=(1024, 1024), part="tile1024", cells=1 << 14, part_sizes=(1024, 16)),
@@ -138,6 +147,33 @@ def _on_part(large: Large, screen: Screen) -> dict[str, Any]:
     return {"part": {"network": "-".join(map(str, large.part_sizes)), "cells": cells,
                      "cycles_a_device": programming / cells / geometry.devices, "cycles_a_cell_aged": ageing / cells,
                      "cycles_an_image": busy, "cycles_placed": placement.cycles_per_image}}
+
+
+def run_stream(*, screen: Screen) -> dict[str, Any]:
+    """Measure how fast nets are made from states in SDRAM, print and return what batches a second follow from it."""
+    placement = place_randomly(STREAM_SIZES, preset(STREAM))
+    geometry = preset("tiny-sdram").replace(**STREAM_PART)
+    part = place_randomly(STREAM_PART_SIZES, geometry)
+    with Device(LinkBackend(Link(SimChannel(verilated(geometry, screen.tell)), geometry))) as device:
+        device.configure(part)
+        device.program(technology("pcm"), how=STATISTICAL, progress=screen.progress)
+        once = cycles_of(device, lambda: _sweep(device))
+    assert once is not None
+    cells = sum(tile.rows * tile.columns for tile in part.tiles)
+    found = {"chip": STREAM, **_size(placement), "phases": len(placement.phases), "part_cells": cells,
+             "cycles_a_cell": once / cells, "words_a_cell": geometry.kept_words}
+    found["rates"] = {str(batch): stream_rate(found, batch) for batch in BATCHES}
+    screen.say(f"{STREAM}: {found['network']} in {found['phases']} phases; nets from states: "
+               f"{found['cycles_a_cell']:.2f} cycles a cell, of a bound of {found['words_a_cell']} words of SDRAM "
+               f"({found['words_a_cell'] / found['cycles_a_cell']:.0%})")
+    screen.table(["images in a batch", f"images a second at {CLOCK_HZ / 1e6:g} MHz, computed"],
+                 [(batch, f"{rate:,.0f}") for batch, rate in found["rates"].items()])
+    return found
+
+
+def stream_rate(found: dict[str, Any], batch: int) -> float:
+    """Return the images a second of a network in phases: each batch makes all nets once, then computes."""
+    return batch * CLOCK_HZ / (found["cells"] * found["cycles_a_cell"] + batch * found["cycles_placed"])
 
 
 def _sweep(device: Device) -> None:

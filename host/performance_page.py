@@ -30,7 +30,7 @@ _NAMES = {"TRELLIS_COMB": "LUT", "TRELLIS_FF": "flip-flop", "DP16KD": "block RAM
 def write_performance_page(path: str | Path, found: dict[str, Any], screen: Screen) -> None:
     """Write what `run_bench` found, what `make figures` holds, and the reports of builds where there are some."""
     text = "\n".join([_HEAD, *_chip(found), *_planned(found), *_link(found), *_simulation(found), *_model(found),
-                      *_large(found), *_kept(), *_builds(BUILDS)])
+                      *_large(found), *_stream(found), *_kept(), *_builds(BUILDS)])
     try:
         Path(path).write_text(text.rstrip("\n") + "\n", "utf-8")
     except OSError as error:
@@ -129,6 +129,22 @@ def _large(found: dict[str, Any]) -> list[str]:
         lines += _table(("board, computed", "engines", "cycles a device written", "a cell aged",
                          "an image, to those placed", "programming", "ageing", "an image"), boards)
     return lines
+
+
+def _stream(found: dict[str, Any]) -> list[str]:
+    """A network larger than the weight memories, if it was measured."""
+    if "stream" not in found:
+        return []
+    one = found["stream"]
+    return ["## Nets from SDRAM", "", f"{one['network']} on the preset `{one['chip']}`: {one['cells']:,} weights in "
+            f"{one['phases']} phases. A batch makes the nets of each phase once from its states; cycles of a sweep are "
+            "measured in RTL, link included, images a second computed from them. The bound is a word of SDRAM a clock.",
+            "",
+            *_table(("cycles a cell", "bound", "of the bandwidth"), [(
+                f"{one['cycles_a_cell']:.2f}", str(one["words_a_cell"]),
+                f"{one['words_a_cell'] / one['cycles_a_cell']:.0%}")]),
+            *_table(("images in a batch", f"images a second at {CLOCK_HZ / 1e6:g} MHz, the link left out"),
+                    [(batch, f"{rate:,.0f}") for batch, rate in one["rates"].items()])]
 
 
 def _kept() -> list[str]:

@@ -14,7 +14,7 @@ from host.slicing import SLICES
 from host.technologies import technology_named
 from rtl.params import geometry_hash, preset
 
-__all__ = ["compile_command", "show_placement", "summary", "tell_bits"]
+__all__ = ["compile_command", "show_placement", "summary", "tell_bits", "tell_phases"]
 
 _GUESSES = 256
 """Random vectors that stand for data where none was given."""
@@ -40,6 +40,7 @@ def compile_command(network: str, data: str | None, geometry: str, output: Path 
         raise BitlineError(f"{target} cannot be written: there is no directory {target.resolve().parent}")
     placement = place(network, chip, calibration, bits=technology_named(technology).pulse == "bits")
     tell_bits(placement, screen)
+    tell_phases(placement, screen)
     show_placement(placement, screen)
     try:
         placement.save(target)
@@ -56,6 +57,17 @@ def tell_bits(placement: Placement, screen: Screen) -> None:
                    "shift-and-add in the digital unit")
 
 
+def tell_phases(placement: Placement, screen: Screen) -> None:
+    """Tell if not all nets fit the weight memories, and what runs when."""
+    phases = placement.phases
+    if len(phases) > 1:
+        names = placement.layers
+        said = "; ".join(names[one.first].name + (f" to {names[one.last].name}" if one.last > one.first else "")
+                         for one in phases)
+        screen.say(f"the weight memories do not hold all nets: {len(phases)} phases ({said}), the nets of each made "
+                   "again from states for every batch")
+
+
 def summary(placement: Placement) -> dict[str, Any]:
     """Return a placement in numbers."""
     geometry = placement.geometry
@@ -64,7 +76,8 @@ def summary(placement: Placement) -> dict[str, Any]:
         "layers": [{"name": layer.name, "inputs": layer.inputs, "outputs": layer.outputs,
                     "row_tiles": layer.row_tiles, "column_tiles": len(layer.column_tiles), "shift": layer.shift}
                    for layer in placement.layers],
-        "tiles": len(placement.tiles), "contexts": geometry.engines * geometry.contexts,
+        "tiles": len(placement.tiles), "phases": len(placement.phases),
+        "contexts": geometry.engines * geometry.contexts,
         "cell_utilisation": placement.cell_utilisation, "lane_utilisation": placement.lane_utilisation,
         "cycles_per_image": placement.cycles_per_image, "lower_bound_cycles": placement.lower_bound_cycles,
         "lanes": geometry.total_lanes, "instructions": len(placement.instructions), "routes": len(placement.routes),

@@ -17,7 +17,7 @@ from host.errors import BitlineError
 from host.honesty import assumed, marks, modelled, not_modelled
 from host.inputs import Data, calibrated_network, load_data, place
 from host.placement import Placement
-from host.placing import tell_bits
+from host.placing import tell_bits, tell_phases
 from host.programming import ProgramResult
 from host.results import BitExact, age_name
 from host.spares import found_cells, reordered, with_spares
@@ -80,6 +80,7 @@ def run_network(plan: RunPlan, screen: Screen) -> dict[str, Any]:
     placement = (place_with_spares(plan, geometry, data, kind) if plan.spares else
                  place(plan.network, geometry, data.calibration, bits=kind.pulse == "bits"))
     tell_bits(placement, screen)
+    tell_phases(placement, screen)
     if data.x.shape[1] != placement.layers[0].inputs:
         raise BitlineError(f"{data.name} has {data.x.shape[1]} values a vector, "
                            f"the network takes {placement.layers[0].inputs}")
@@ -200,6 +201,7 @@ def verify_devices(plan: RunPlan, against: str, screen: Screen) -> tuple[BitExac
                            f"{against} has {ours.geometry.name}: they cannot agree")
     placement = place(plan.network, theirs.geometry, data.calibration, bits=kind.pulse == "bits")
     tell_bits(placement, screen)
+    tell_phases(placement, screen)
     with screen.stage(f"opening {against} and {plan.device}"):
         reference = open_device(against, seed=plan.seed, progress=screen.tell)
         try:

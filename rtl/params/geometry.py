@@ -277,6 +277,8 @@ PRESETS = _presets(
              result_words=32, result_vectors=4),
     Geometry(name="demo", state_bits=9),
     Geometry(name="demo-sdram", state_store="sdram"),
+    Geometry(name="demo-stream", state_store="sdram", program_lanes=2, contexts=32, cells=1 << 17, column_words=2048,
+             digital_words=2048),
     Geometry(name="demo-fast", contexts=5, rows=216, lanes=216, pump=3, soft_groups=2, cells=51200, digital_words=512,
              instructions=32, state_store="sdram"),
     Geometry(name="tile512", engines=1, rows=512, columns=512, lanes=128, net_words=4096, cells=1 << 18,
@@ -291,7 +293,8 @@ PRESETS = _presets(
 )
 """Named geometries. `demo` holds 784-128-10 and fits the ULX3S-85F; its states have 9 bits because 16 would not.
 `demo-sdram` is the same with states of 16 bits in SDRAM, `tiny-sdram` a small one of that kind, with states of twice as
-many cells as nets.
+many cells as nets. `demo-stream` has the nets of `demo` and states of twice as many cells: networks that need more nets
+run in phases (docs/decisions/0019-networks-in-phases.md).
 `demo-fast` is that with three times as fast a clock for its 144 multipliers; `pumped` is a small one of its kind.
 `faulty` holds what `demo` does and spares; its devices wear and its converters differ where a technology says so.
 `tile512` and `tile1024` have tiles as large as published chips, for the model: no board of ours holds their states.

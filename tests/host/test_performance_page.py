@@ -58,6 +58,16 @@ def test_large_chips_stand_with_the_time_of_a_board(built):
     assert "Large chips" not in built.read_text("utf-8")
 
 
+def test_batches_stand_with_what_their_nets_cost(built):
+    stream = {"chip": "demo-stream", "network": "4-4", "phases": 3, "cells": 200_000, "cycles_a_cell": 2.5,
+              "words_a_cell": 2, "rates": {"1": 99.6, "256": 12345.0}}
+    write_performance_page(built, FOUND | {"stream": stream}, Screen())
+    text = built.read_text("utf-8")
+    for row in ("4-4 on the preset `demo-stream`: 200,000 weights in 3 phases.", "| 2.50 | 2 | 80% |", "| 1 | 100 |",
+                "| 256 | 12,345 |"):
+        assert row in text
+
+
 def test_without_a_simulation_it_says_so(built):
     write_performance_page(built, FOUND | {"devices": {}}, Screen())
     assert "No verilated chip was measured." in built.read_text("utf-8")
