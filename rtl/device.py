@@ -12,7 +12,7 @@ spread (sigma) times a sample. Another random value of a device takes the slot t
 
 Each column is a pipeline of its own; what stands in a line need not meet in a clock.
 
-Cost on ECP5 (synth_ecp5, preset board-small): two 18 x 18 multipliers, five block RAMs, 1,141 registers, 705 LUTs,
+Cost on ECP5 (synth_ecp5, preset board-small): two 18 x 18 multipliers, five block RAMs, 1,134 registers, 809 LUTs,
 and the hash.
 """
 
@@ -256,7 +256,8 @@ class Device(wiring.Component):
         """
         floor = Signal(FLOOR_BITS)
         with m.If(pulse(floor_at)[2]):
-            m.d.comb += floor.eq(saturate(limited, 0, (1 << FLOOR_BITS) - 1))
+            above = limited[FLOOR_BITS:].any()
+            m.d.comb += floor.eq(limited[:FLOOR_BITS] | above.replicate(FLOOR_BITS))  # limited to FLOOR_BITS
         return self._line(m, "bound", Mux(pulse(floor_at)[1], floor, GMAX_G16 - floor), floor_at, merged_at)
 
     def _traits(self, m, g16, pulse, stepped_at, result_at):
