@@ -99,8 +99,8 @@ def _not_met(found: Sequence[Comparison], pulses: Sequence[Comparison], ways: Se
             worst = max(off, key=lambda c: abs(c.difference))
             lines.append(f"- {name}, pulses: {len(off)} of {len(every)} statistics, the worst {worst.quantity} from "
                          f"g = {worst.g:g}: {worst.difference:+.1%}")
-    lines += [f"- {w.technology}, {w.pairs} pair{'s' * (w.pairs > 1)}, {w.way}: {w.converged:.2%} of the cells "
-              "converge, not 99 %" for w in ways if w.converged < 0.99]
+    lines += [f"- {w.technology}, {w.pairs} pair{'s' * (w.pairs > 1)}, {w.way}: {w.worst:.2%} of the cells "
+              "converge, not 99 %" for w in ways if w.worst < 0.99]
     first = 100 * float(np.mean(next(iter(arrays.values()))))
     if abs(first - MVM_PUBLISHED) > MVM_ALLOWED:
         lines.append(f"- error of an MVM: {first:.1f} % in place of {MVM_PUBLISHED} ± {MVM_ALLOWED}")
@@ -165,10 +165,12 @@ def _pulses(pulses: Sequence[Comparison]) -> list[str]:
 
 def _ways(ways: Sequence[Way]) -> list[str]:
     rows = [(w.technology, str(w.pairs), w.way, f"{w.error:.2%}", f"{w.relaxed:.2%}", f"{w.converged:.2%}",
-             f"{w.pulses:.2f}", f"{w.conversions:,}") for w in ways]
-    return ["## Ways of programming", "", "A network of random weights (112-64-10), rms error of the weights of the "
-            "largest, before and after relaxation; two pairs with F = 1; at most 30 reads, or steps, a phase.", "",
-            *_table(("technology", "pairs", "way", "error", "relaxed", "converged", "pulses", "conversions"), rows)]
+             f"{w.worst:.2%}", f"{w.pulses:.2f}", f"{w.conversions:,}") for w in ways]
+    return ["## Ways of programming", "", f"Networks of random weights (112-64-10) of the seeds {LOOP_SEEDS}: rms "
+            "error of the weights, of the largest, before relaxation, and after it (first seed); converged of all, and "
+            "of the worst seed; two pairs with F = 1; at most 30 reads, or steps, a phase.", "",
+            *_table(("technology", "pairs", "way", "error", "relaxed", "converged", "worst seed", "pulses",
+                     "conversions"), rows)]
 
 
 def _hermes(found: Sequence[Comparison]) -> list[str]:

@@ -184,7 +184,7 @@ def test_a_wrong_step_is_seen(monkeypatch):
 
 
 def test_gradient_descent_is_closer_than_the_closed_loop():
-    found = {(w.technology, w.pairs, w.way): w for w in ways_compared(names=("pcm",))}
+    found = {(w.technology, w.pairs, w.way): w for w in ways_compared(names=("pcm",), seeds=(2,))}
     for pairs in (1, 2):
         assert found["pcm", pairs, "gradient"].error < 0.9 * found["pcm", pairs, "closed-loop"].error
         assert found["pcm", pairs, "gradient"].converged >= 0.99
