@@ -171,6 +171,7 @@ GRADUAL = {
     "trains that scatter more": (sim.device, "SPREAD_BITS", (9, 11, 13)),
     "Gmax too low": (sim.device, "GMAX_G16", 30_000),
     "unit limited early": (sim.device, "_UNIT_MAX", 300),
+    "trains that reach their bound": (sim.device, "FLOOR_BITS", 0),
     "up for down": (sim.array, "stepped_states", wrong_way),
     "directions differ": (sim.array, "born", own_ways),
     "least amplitude one larger": (sim.write_verify.WriteVerify, "program", larger_least),
