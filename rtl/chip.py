@@ -54,7 +54,8 @@ class Chip(wiring.Component):
         connect(m, link.tx, flipped(self.tx))
         connect(m, link.send, port.send)
         connect(m, port.result, link.result)
-        m.d.comb += [link.credit.eq(port.credit), link.available.eq(port.available), port.hops.eq(mesh.hops)]
+        m.d.comb += [link.credit.eq(port.credit), link.available.eq(port.available), port.stop.eq(link.new_session),
+                     port.hops.eq(mesh.hops)]
 
         for k, unit in enumerate(units):
             connect(m, unit.o, mesh.local_in[k])

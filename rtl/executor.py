@@ -55,6 +55,8 @@ class Executor(wiring.Component):
         To `BusInitiator`.
     send, credit, result, available
         To the port: vectors in, and whether one is welcome; results out, and whether a whole one is ready.
+    new_session : Out(1)
+        Another session begins in this clock.
     """
 
     def __init__(self, *, geometry: Geometry):
@@ -67,7 +69,7 @@ class Executor(wiring.Component):
             "access": Out(Access(geometry)), "start": Out(1), "accepted": In(1),
             "done": In(1), "timeout": In(1), "word": In(32),
             "send": Out(stream.Signature(FrameByte)), "credit": In(1),
-            "result": In(stream.Signature(FrameByte)), "available": In(1),
+            "result": In(stream.Signature(FrameByte)), "available": In(1), "new_session": Out(1),
         })
 
     def elaborate(self, platform):
@@ -139,7 +141,7 @@ class Executor(wiring.Component):
                 with m.If(identify):
                     with m.If(regs.body_left == 0):
                         m.d.sync += [reply.identity.eq(1), reply.length.eq(_IDENTITY_BYTES)]
-                        m.d.comb += session.begin.eq(1)
+                        m.d.comb += [session.begin.eq(1), self.new_session.eq(~session.is_present)]
                         # The rest of a result that was handed out in part belonged to the session before.
                         with m.If(~session.is_present & regs.partial):
                             m.next = "Drop"

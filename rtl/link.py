@@ -35,6 +35,8 @@ class Link(wiring.Component):
         Vectors for the port, and whether it takes one now.
     result : In(stream of FrameByte), available : In(1)
         Results of the port, and whether a whole one is ready.
+    new_session : Out(1)
+        Another session begins in this clock.
     """
 
     def __init__(self, *, geometry: Geometry, bus_limit: int = 1 << 26):
@@ -44,7 +46,7 @@ class Link(wiring.Component):
             "rx": In(stream.Signature(8)), "tx": Out(stream.Signature(8)),
             "bus": Out(BusSignature()), "unit": Out(geometry.unit_bits),
             "send": Out(stream.Signature(FrameByte)), "credit": In(1),
-            "result": In(stream.Signature(FrameByte)), "available": In(1),
+            "result": In(stream.Signature(FrameByte)), "available": In(1), "new_session": Out(1),
         })
 
     def elaborate(self, platform):
@@ -64,7 +66,8 @@ class Link(wiring.Component):
         connect(m, flipped(self.result), executor.result)
         m.d.comb += [
             transmitter.identity.eq(executor.identity), executor.credit.eq(self.credit),
-            executor.available.eq(self.available), self.unit.eq(initiator.unit),
+            executor.available.eq(self.available), self.new_session.eq(executor.new_session),
+            self.unit.eq(initiator.unit),
             initiator.access.eq(executor.access), initiator.start.eq(executor.start),
             executor.accepted.eq(initiator.accepted), executor.done.eq(initiator.done),
             executor.timeout.eq(initiator.timeout), executor.word.eq(initiator.word),

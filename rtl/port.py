@@ -7,6 +7,8 @@ One byte a clock comes in and goes out. At most `window` vectors are inside the 
 taken in meanwhile, as many as there is room for, and leave W elements a clock when their turn comes: so the mesh never
 waits for a vector to come in byte by byte.
 
+Vectors come from the link or, while a replay is busy, from the batch (`rtl/batch.py`).
+
 Results of one vector are one message. The result memory must hold all results outstanding: the host sees to it.
 """
 
@@ -15,6 +17,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out, connect, flipped
 
+from rtl.batch import HEADER_BYTES, Batch, word_layout
 from rtl.bus import BusSignature
 from rtl.mesh import flit_layout
 from rtl.params import ELEMENT_BITS, EVENT_BITS, POSITION_BITS, TIME_BITS, FlitKind, Geometry, PortRegion
@@ -25,7 +28,6 @@ __all__ = ["ByteLayout", "Port"]
 
 _SEGMENT_BITS = 6
 _WORD_BITS = 8
-_HEADER_BYTES = (EVENT_BITS + TIME_BITS) // 8
 _ELEMENT_BYTES = 4
 
 ByteLayout = data.StructLayout({"byte": unsigned(8), "last": unsigned(1)})
@@ -36,11 +38,6 @@ _WAITING_WORDS = 512
 
 _plan_layout = data.StructLayout({
     "route": unsigned(6), "_": unsigned(2), "words": unsigned(_WORD_BITS), "position": unsigned(POSITION_BITS)})
-
-
-def _word_layout(geometry: Geometry) -> data.StructLayout:
-    """Return the layout of W bytes of a vector, and whether they are the last."""
-    return data.StructLayout({"bytes": unsigned(8 * geometry.transport), "last": unsigned(1)})
 
 
 class _Gatherer(wiring.Component):
@@ -56,11 +53,11 @@ class _Gatherer(wiring.Component):
 
     def __init__(self, geometry: Geometry):
         self._transport = geometry.transport
-        super().__init__({"i": In(stream.Signature(ByteLayout)), "o": Out(stream.Signature(_word_layout(geometry)))})
+        super().__init__({"i": In(stream.Signature(ByteLayout)), "o": Out(stream.Signature(word_layout(geometry)))})
 
     def elaborate(self, _platform):
         m = Module()
-        place, header_left = Signal(range(self._transport)), Signal(range(_HEADER_BYTES + 1), init=_HEADER_BYTES)
+        place, header_left = Signal(range(self._transport)), Signal(range(HEADER_BYTES + 1), init=HEADER_BYTES)
         word = Signal(self.o.payload.shape(), reset_less=True)
         byte, last = self.i.payload.byte, self.i.payload.last
         m.d.comb += [self.i.ready.eq(~self.o.valid | self.o.ready), self.o.payload.eq(word)]
@@ -75,7 +72,7 @@ class _Gatherer(wiring.Component):
             with m.If((place == self._transport - 1) | (header_left == 1) | last):
                 m.d.sync += [self.o.valid.eq(1), place.eq(0)]
             with m.If(last):
-                m.d.sync += header_left.eq(_HEADER_BYTES)
+                m.d.sync += header_left.eq(HEADER_BYTES)
         return m
 
 
@@ -95,7 +92,7 @@ class _Cutter(wiring.Component):
     def __init__(self, geometry: Geometry):
         self._transport = geometry.transport
         super().__init__({
-            "i": In(stream.Signature(_word_layout(geometry))),
+            "i": In(stream.Signature(word_layout(geometry))),
             "o": Out(stream.Signature(flit_layout(geometry))),
             "go": In(1),
             "segments": In(_SEGMENT_BITS),
@@ -106,7 +103,7 @@ class _Cutter(wiring.Component):
 
     def elaborate(self, _platform):
         m = Module()
-        header_words = -(-_HEADER_BYTES // self._transport)
+        header_words = -(-HEADER_BYTES // self._transport)
         header = Signal(8 * self._transport * header_words, reset_less=True)
         count = Signal(range(header_words))
         words = Signal(_WORD_BITS, reset_less=True)
@@ -142,7 +139,7 @@ class _Cutter(wiring.Component):
                 with m.If(free):
                     m.d.sync += [
                         flit.route.eq(self.plan.route), flit.kind.eq(FlitKind.HEADER.value), flit.last.eq(0),
-                        flit.data.eq(Cat(header[:8 * _HEADER_BYTES], self.plan.position)), self.o.valid.eq(1),
+                        flit.data.eq(Cat(header[:8 * HEADER_BYTES], self.plan.position)), self.o.valid.eq(1),
                         words.eq(self.plan.words),
                     ]
                     m.next = "Words"
@@ -207,7 +204,7 @@ class _Results(wiring.Component):
         m.d.sync += complete.eq(complete + self.arrived - self.taken)
 
         word_bytes = transport * _ELEMENT_BYTES
-        longest = max(word_bytes, _HEADER_BYTES)
+        longest = max(word_bytes, HEADER_BYTES)
         shift = Signal(8 * longest, reset_less=True)
         left = Signal(range(longest + 1))
         final = Signal(reset_less=True)
@@ -229,7 +226,7 @@ class _Results(wiring.Component):
             m.d.comb += memory.o.ready.eq(1)
             m.d.sync += [
                 shift.eq(Mux(header, memory.o.payload[:EVENT_BITS + TIME_BITS], extended)),
-                left.eq(Mux(header, _HEADER_BYTES, word_bytes)),
+                left.eq(Mux(header, HEADER_BYTES, word_bytes)),
                 final.eq(memory.o.payload[-1]),
                 header.eq(memory.o.payload[-1]),
             ]
@@ -242,11 +239,12 @@ class Port(wiring.Component):
     Members
     -------
     send : bodies of SEND, a byte at a time
-    credit : fewer than `result_vectors` vectors are outstanding
+    credit : fewer than `result_vectors` vectors are outstanding, and no replay is busy
+    stop : start no vector of a replay any more
     result : results, a byte at a time
     available : a complete result waits, or is being handed out
     i, o : flits from and to the mesh
-    bus : regions REGISTERS, COUNTERS and PLAN; never waits
+    bus : regions REGISTERS, COUNTERS, PLAN and BATCH; never waits
     hops : flits that crossed a link in this clock, to be counted
     """
 
@@ -256,6 +254,7 @@ class Port(wiring.Component):
         super().__init__({
             "send": In(stream.Signature(ByteLayout)),
             "credit": Out(1),
+            "stop": In(1),
             "result": Out(stream.Signature(ByteLayout)),
             "available": Out(1),
             "i": In(flits),
@@ -270,11 +269,15 @@ class Port(wiring.Component):
         m.submodules.gatherer = gatherer = _Gatherer(self.geometry)
         m.submodules.waiting = waiting = Queue(shape=gatherer.o.payload.shape(), depth=_WAITING_WORDS)
         m.submodules.cutter = cutter = _Cutter(self.geometry)
+        m.submodules.batch = batch = Batch(geometry=self.geometry)
         m.submodules.results = results = _Results(self.geometry)
         m.submodules.plan = plan = Memory(shape=_plan_layout, depth=1 << _SEGMENT_BITS, init=[])
         connect(m, flipped(self.send), gatherer.i)
         connect(m, gatherer.o, waiting.i)
-        connect(m, waiting.o, cutter.i)
+        for source, chosen in ((batch.o, batch.active), (waiting.o, ~batch.active)):
+            with m.If(chosen):
+                m.d.comb += [cutter.i.payload.eq(source.payload), cutter.i.valid.eq(source.valid),
+                             source.ready.eq(cutter.i.ready)]
         connect(m, cutter.o, flipped(self.o))
         connect(m, flipped(self.i), results.i)
         connect(m, results.o, flipped(self.result))
@@ -282,9 +285,11 @@ class Port(wiring.Component):
         inside, outstanding = Signal(4), Signal(range(self.geometry.result_vectors + 1))
         accepted = self.send.valid & self.send.ready & self.send.payload.last
         arrived = results.arrived & (inside != 0)
+        has_room = outstanding < self.geometry.result_vectors
         m.d.sync += [
             inside.eq(inside + cutter.entered - arrived),
-            outstanding.eq(outstanding + (accepted & self.credit) - (results.taken & (outstanding != 0))),
+            outstanding.eq(outstanding + (accepted & has_room | batch.started)
+                           - (results.taken & (outstanding != 0))),
         ]
         plan_read = plan.read_port()
         m.d.comb += [
@@ -292,20 +297,21 @@ class Port(wiring.Component):
             cutter.segments.eq(segments),
             plan_read.addr.eq(cutter.segment),
             cutter.plan.eq(plan_read.data),
-            self.credit.eq(outstanding < self.geometry.result_vectors),
+            self.credit.eq(has_room & ~batch.busy),
             self.available.eq(results.available),
+            batch.outstanding.eq(outstanding), batch.stop.eq(self.stop),
         ]
         sent, received, cycles, hops = (Signal(COUNTER_BITS, name=n) for n in ("sent", "received", "cycles", "hops"))
         m.d.sync += [
-            sent.eq(sent + accepted), received.eq(received + results.taken), cycles.eq(cycles + 1),
+            sent.eq(sent + (accepted | batch.started)), received.eq(received + results.taken), cycles.eq(cycles + 1),
             hops.eq(hops + self.hops),
         ]
         m.submodules.totals = totals = Totals(count=4)
         m.d.comb += totals.counters.eq(Cat(sent, received, cycles, hops))
-        self._bus(m, window, segments, plan, totals)
+        self._bus(m, window, segments, plan, totals, batch)
         return m
 
-    def _bus(self, m: Module, window: Signal, segments: Signal, plan: Memory, totals: Totals) -> None:
+    def _bus(self, m: Module, window: Signal, segments: Signal, plan: Memory, totals: Totals, batch: Batch) -> None:
         write, read = plan.write_port(), plan.read_port(domain="comb")
         request, response = self.bus.request, self.bus.response
         access, offset = request.payload, request.payload.offset
@@ -319,6 +325,7 @@ class Port(wiring.Component):
             read.addr.eq(offset),
             write.data.eq(access.data),
             write.en.eq(store & (access.region == PortRegion.PLAN) & in_plan),
+            batch.access.eq(access), batch.write.eq(store),
         ]
         # The upper half of a counter is that of the moment when its lower half was read.
         high = Signal(len(totals.total) - 32)
@@ -330,6 +337,7 @@ class Port(wiring.Component):
         with m.If(accept & ~access.write):
             with m.Switch(access.region):
                 with m.Case(PortRegion.REGISTERS):
+                    m.d.sync += response.payload.eq(batch.value)
                     with m.If(offset < 2):
                         m.d.sync += response.payload.eq(Mux(offset[0], segments, window))
                 with m.Case(PortRegion.COUNTERS):

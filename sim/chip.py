@@ -61,32 +61,54 @@ class Chip:
     @property
     def credit(self) -> bool:
         """Whether another vector may be sent before a result is received."""
-        return len(self._sent) + len(self._results) < self.geometry.result_vectors
+        outstanding = len(self._sent) + len(self._results)
+        return outstanding < self.geometry.result_vectors and not self.port.batch.busy
 
     def send(self, body: bytes) -> None:
         """Take the body of a SEND request; too short a body is filled with zeros, one too long is cut."""
         event, low, high = _HEAD.unpack_from(body.ljust(_HEAD.size, b"\0"))
-        activations = body[_HEAD.size:_HEAD.size + self.port.vector].ljust(self.port.vector, b"\0")
-        self._sent.append((event, low | high << 32, activations))
+        self._sent.append((event, low | high << 32, self._fitted(body[_HEAD.size:])))
+
+    def _fitted(self, activations: bytes) -> bytes:
+        return activations[:self.port.vector].ljust(self.port.vector, b"\0")
+
+    def new_session(self) -> None:
+        """End a replay: whoever began it is gone."""
+        self.flush()
+        self.port.batch.stop()
 
     def receive(self) -> bytes | None:
         """Return the body of the next result, or None if every vector sent has been answered."""
         self.flush()
-        return self._results.popleft() if self._results else None
+        if not self._results:
+            return None
+        self.port.taken(1)
+        return self._results.popleft()
 
     def flush(self) -> None:
-        """Compute every vector that was sent."""
+        """Compute every vector that was sent, and those of a replay whose results have room."""
+        batch = self.port.batch
+        due = 0 if self._sent or len(self._results) > batch.outstanding else batch.due()
+        if due:
+            events, vectors = batch.start(due)
+            self._sent = [(event, 0, self._fitted(vector.tobytes()))
+                          for event, vector in zip(events.tolist(), vectors, strict=True)]
         if not self._sent:
             return
         sent, self._sent = self._sent, []
         activations = np.frombuffer(b"".join(item[2] for item in sent), np.int8).reshape(len(sent), -1)
-        elements, times = self.infer(np.array([item[0] for item in sent], np.int64),
-                                     np.array([item[1] for item in sent], np.int64), activations)
+        elements, times = self._infer(np.array([item[0] for item in sent], np.int64),
+                                      np.array([item[1] for item in sent], np.int64), activations)
         for (event, _, _), time, row in zip(sent, times.tolist(), elements.astype("<i4"), strict=True):
             self._results.append(_HEAD.pack(event, time & 0xFFFFFFFF, time >> 32) + row.tobytes())
 
     def infer(self, events: Ints, times: Ints, activations: NDArray[Any]) -> tuple[NDArray[Any], Ints]:
         """Return (elements (N, M), times (N,)) of N vectors at once, as sending and receiving each of them would."""
+        found = self._infer(events, times, activations)
+        self.port.taken(len(events))
+        return found
+
+    def _infer(self, events: Ints, times: Ints, activations: NDArray[Any]) -> tuple[NDArray[Any], Ints]:
         self.landed = {}
         transport, digital = self.geometry.transport, self.geometry.digital_unit
         wave = [(0, message) for message in self.port.send(events, times, activations)]

@@ -1,5 +1,6 @@
 """The device end of the host link over any device that can be read, written, sent to and received from."""
 
+import contextlib
 import struct
 import zlib
 from collections.abc import Iterator
@@ -55,6 +56,9 @@ class Device(Protocol):
 
     def receive(self) -> bytes | None:
         """Return the next result, as the body of the reply to RECEIVE, or None."""
+
+    def new_session(self) -> None:
+        """Be told that another session begins."""
 
 
 def frame(code: int, sequence: int, session: int, body: bytes = b"") -> bytes:
@@ -139,6 +143,8 @@ class Endpoint:
     def _identify(self, session: int) -> bytes:
         if session != self._session:
             self._session, self._executed, self._kept, self._rest = session, 0, {}, b""
+            with contextlib.suppress(*_NEVER_ANSWERS):
+                self.device.new_session()
         values = {"magic": MAGIC, "version": PROTOCOL_VERSION, "geometry": self.geometry_hash, "digest": self.digest,
                   "commands": self.commands, "executed": self._executed}
         return b"".join(struct.pack("<" + code, values[name]) for name, code in IDENTIFY_FIELDS)

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtl.params import ACTIVATION_MAX, POSITION_BITS, FlitKind, Geometry, PortRegion
+from sim.batch import Batch
 from sim.fixed import Ints
 from sim.message import Message, in_turn
 
@@ -26,10 +27,12 @@ class Port:
     ----------
     sent, received : vectors accepted, results handed out
     hops : flits that crossed a link; whoever moves the messages counts them here
+    batch : vectors that were loaded, and their replay
     """
 
     def __init__(self, geometry: Geometry) -> None:
         self.geometry = geometry
+        self.batch = Batch(geometry)
         self.window = 1
         self.segments = 0
         self.plan = np.zeros(SEGMENTS + 1, np.int64)
@@ -41,13 +44,16 @@ class Port:
         """Route, elements and position of each message of a vector, as planned."""
 
     def write(self, region: int, offset: int, value: int) -> None:
-        """Write a register or an entry of the plan; anything else is ignored."""
+        """Write a register, an entry of the plan or a word of the batch; anything else is ignored."""
         if region == PortRegion.REGISTERS and offset == 0:
             self.window = value & 0xF
         elif region == PortRegion.REGISTERS and offset == 1:
             self.segments = value & 0x3F
         elif region == PortRegion.PLAN and offset < len(self.plan):
             self.plan[offset] = value & ((1 << _POSITION + POSITION_BITS) - 1)
+        else:
+            self.batch.write(region, offset, value)
+            return
         self._cuts = []
         first = 0
         for entry in self.plan[:self.segments].tolist():
@@ -57,8 +63,8 @@ class Port:
 
     def read(self, region: int, offset: int) -> int:
         """Read a register, a half of a counter or an entry of the plan; anything else reads as 0."""
-        if region == PortRegion.REGISTERS and offset < 2:
-            return (self.window, self.segments)[offset]
+        if region == PortRegion.REGISTERS:
+            return (self.window, self.segments)[offset] if offset < 2 else self.batch.read(offset)
         if region == PortRegion.COUNTERS and offset < 2 * len(_COUNTERS):
             return int(getattr(self, _COUNTERS[offset // 2])) >> 32 * (offset % 2) & 0xFFFFFFFF
         if region == PortRegion.PLAN and offset < len(self.plan):
@@ -121,6 +127,9 @@ class Port:
         """
         if not self._results:
             raise ValueError("no result is ready")
-        message = self._results.popleft()
-        self.received += len(message.events)
-        return message
+        return self._results.popleft()
+
+    def taken(self, count: int) -> None:
+        """Results have been handed out: those of a replay first, if there are any."""
+        self.received += count
+        self.batch.outstanding = max(0, self.batch.outstanding - count)

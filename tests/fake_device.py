@@ -16,6 +16,8 @@ class FakeDevice:
         self.registers: dict[tuple[int, int, int], int] = {}
         self.log: list[tuple[object, ...]] = []
         self.results: list[bytes] = []
+        self.sessions: list[int] = []
+        """Length of the log when each began."""
         self.vectors, self.stretch = vectors, stretch
         self.reads = 0
 
@@ -48,3 +50,6 @@ class FakeDevice:
             return None
         self.log.append(("receive",))
         return self.results.pop(0)
+
+    def new_session(self) -> None:
+        self.sessions.append(len(self.log))

@@ -71,6 +71,8 @@ class Geometry:
     """Depth of the port's result memory, in flits."""
     result_vectors: int = 8
     """Vectors that may be sent before their results are received."""
+    batch_words: int = 0
+    """Words of W activations of the batch memory, from which vectors are replayed; 0 builds none."""
     backward: bool = False
     """Engines can also read backward: columns driven, rows integrated."""
     mesh_columns: int = 2
@@ -79,7 +81,7 @@ class Geometry:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            least = 0 if field.name in ("wear_bits", "soft_groups") else 1
+            least = 0 if field.name in ("wear_bits", "soft_groups", "batch_words") else 1
             if field.type in (int, "int") and (isinstance(value, bool) or not isinstance(value, int) or value < least):
                 kind = "positive integer" if least else "whole number"
                 raise ValueError(f"{field.name} must be a {kind}, not {value!r}")
@@ -97,6 +99,7 @@ class Geometry:
         self._in_range("instructions", 1, 256)
         self._in_range("digital_words", 2, 4096)
         self._in_range("cells", 1, CELL_WORDS_MAX)
+        self._in_range("result_vectors", 1, 255)
         if self.state_store not in ("block", "sdram"):
             raise ValueError(f"state_store must be block or sdram, not {self.state_store!r}")
         if self.pairs not in (1, 2):
@@ -127,6 +130,9 @@ class Geometry:
             raise ValueError(f"net_words ({self.net_words}) must be at least pump ({self.pump})")
         if self.column_words & (self.column_words - 1):
             raise ValueError(f"column_words must be a power of two, not {self.column_words}")
+        if self.batch_words & (self.batch_words - 1) or self.batch_words == 1:
+            raise ValueError(f"batch_words must be 0 or a power of two from 2 on, not {self.batch_words}")
+        self._in_range("batch_words", 0, (1 << 20) // self.batch_parts)
         if self.mesh_columns > self.units:
             raise ValueError(f"mesh_columns ({self.mesh_columns}) must not exceed the {self.units} units")
         if self.nodes > NODES_MAX:
@@ -186,6 +192,15 @@ class Geometry:
     def charge_bits(self) -> int:
         """Bits of a charge, signed: it never wraps (docs/numbers.md)."""
         return self.charge_max.bit_length() + 1
+
+    @property
+    def batch_parts(self) -> int:
+        """Words of four activations, as the register bus has them, in a word of the batch memory; a power of two."""
+        return 1 << (-(-self.transport // 4) - 1).bit_length()
+
+    def results_held(self, words: int) -> int:
+        """Return how many vectors may be under way whose results have so many words, so that each finds room."""
+        return max(1, min(self.result_vectors, self.result_words // (1 + words)))
 
     @property
     def row_words(self) -> int:
@@ -258,16 +273,17 @@ def _presets(*geometries: Geometry) -> dict[str, Geometry]:
 
 PRESETS = _presets(
     Geometry(name="tiny", engines=1, contexts=4, rows=8, columns=8, lanes=4, net_words=64, cells=256, column_words=32,
-             digital_words=128, instructions=16, programs=4, routes=16, result_words=32, result_vectors=4),
+             digital_words=128, instructions=16, programs=4, routes=16, result_words=32, result_vectors=4,
+             batch_words=256),
     Geometry(name="pairs", engines=1, contexts=4, rows=8, columns=8, lanes=8, pairs=2, significance=3, adc_bits=10,
              program_lanes=2, net_words=64, cells=256, column_words=32, digital_words=128, instructions=16, programs=4,
              routes=16, result_words=32, result_vectors=4),
     Geometry(name="small", engines=2, contexts=4, rows=32, columns=16, lanes=16, net_words=128, cells=2048,
-             column_words=64, digital_words=256, instructions=32, programs=4, routes=32),
+             column_words=64, digital_words=256, instructions=32, programs=4, routes=32, batch_words=2048),
     Geometry(name="pumped", engines=1, contexts=4, rows=48, columns=16, lanes=24, pump=3, soft_groups=1, net_words=256,
              cells=2048, column_words=64, digital_words=256, instructions=32, programs=4, routes=32),
     Geometry(name="faulty", contexts=16, wear_bits=16, mismatch=True, net_words=2048, cells=1 << 16,
-             column_words=1024),
+             column_words=1024, batch_words=1 << 16),
     Geometry(name="board-small", engines=1, contexts=4, rows=32, columns=16, lanes=8, transport=2,
              digital_turns=2, state_bits=9,
              net_words=256, cells=2048, column_words=64, digital_words=256, instructions=32, programs=4, routes=16,
@@ -276,15 +292,15 @@ PRESETS = _presets(
              state_store="sdram", column_words=32, digital_words=128, instructions=16, programs=4, routes=16,
              result_words=32, result_vectors=4),
     Geometry(name="demo", state_bits=9),
-    Geometry(name="demo-sdram", state_store="sdram"),
+    Geometry(name="demo-sdram", state_store="sdram", batch_words=1 << 15),
     Geometry(name="demo-stream", state_store="sdram", program_lanes=2, contexts=32, cells=1 << 17, column_words=2048,
              digital_words=2048),
     Geometry(name="demo-fast", contexts=5, rows=216, lanes=216, pump=3, soft_groups=2, cells=51200, digital_words=512,
              instructions=32, state_store="sdram"),
     Geometry(name="tile512", engines=1, rows=512, columns=512, lanes=128, net_words=4096, cells=1 << 18,
-             column_words=1024, mesh_columns=3),
+             column_words=1024, batch_words=1 << 16, mesh_columns=3),
     Geometry(name="tile1024", engines=1, contexts=4, rows=1024, columns=1024, lanes=256, net_words=4096, cells=1 << 20,
-             column_words=1024, result_words=512, mesh_columns=3),
+             column_words=1024, result_words=512, batch_words=1 << 16, mesh_columns=3),
     Geometry(name="speech", engines=34, contexts=1, pairs=2, rows=512, columns=512, lanes=64, transport=16,
              program_lanes=4, net_words=4096, cells=1 << 18, digital_words=4096, programs=16, mesh_columns=6),
     Geometry(name="speech-part", engines=2, contexts=4, pairs=2, rows=512, columns=512, lanes=64, transport=16,
@@ -292,10 +308,10 @@ PRESETS = _presets(
              digital_words=4096, programs=16),
 )
 """Named geometries. `demo` holds 784-128-10 and fits the ULX3S-85F; its states have 9 bits because 16 would not.
-`demo-sdram` is the same with states of 16 bits in SDRAM, `tiny-sdram` a small one of that kind, with states of twice as
-many cells as nets. `demo-stream` has the nets of `demo` and states of twice as many cells: networks that need more nets
+`demo-sdram` is the same with states of 16 bits in SDRAM and room for a batch, `tiny-sdram` a small one of that kind, with
+states of twice as many cells as nets. `demo-stream` has the nets of `demo` and states of twice as many cells: networks that need more nets
 run in phases (docs/decisions/0019-networks-in-phases.md).
-`demo-fast` is that with three times as fast a clock for its 144 multipliers; `pumped` is a small one of its kind.
+`demo-fast` has no batch, and three times as fast a clock for its 144 multipliers; `pumped` is a small one of its kind.
 `faulty` holds what `demo` does and spares; its devices wear and its converters differ where a technology says so.
 `tile512` and `tile1024` have tiles as large as published chips, for the model: no board of ours holds their states.
 `speech` is as large as the IBM 14 nm chip of 34 tiles of 512 x 2,048 PCM devices, four to a weight (Ambrogio and

@@ -46,7 +46,8 @@ class Opcode(enum.IntEnum):
 
     IDENTIFY = 0x10
     """Body: empty. Begins the session that the header names, a random number, unless it is the present one: the next
-    request has sequence 1. Itself it has any sequence and takes no part in it. Reply: see IDENTIFY_FIELDS."""
+    request has sequence 1, and a replay ends. Itself it has any sequence and takes no part in it. Reply: see
+    IDENTIFY_FIELDS."""
     READ = 0x11
     """Body: u32 address, u16 count (1 to READ_WORDS), u8 step (0 or 1). Reply: count words of u32."""
     WRITE = 0x12
@@ -65,7 +66,7 @@ class Status(enum.IntEnum):
     BAD_REQUEST = 0x21
     """Unknown opcode or malformed body; nothing was done."""
     NO_CREDIT = 0x22
-    """SEND while `result_vectors` results are outstanding; nothing was done."""
+    """SEND while `result_vectors` results are outstanding, or any of a replay; nothing was done."""
     BUS_TIMEOUT = 0x23
     """A register did not answer within the chip's limit; words of a WRITE before it were written, those after not."""
     OUT_OF_SEQUENCE = 0x24

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from host.channels import LoopbackChannel
 from host.link import Link, RequestError
 from rtl.params import DigitalRegion, EngineOperation, EngineRegion, PortRegion, Status, address, preset
-from rtl.params.registers import CONTEXT_STRIDE, ROUTES, fields
+from rtl.params.registers import CONTEXT_STRIDE, ROUTES, fields, register
 from sim.chip import Chip
 from sim.link import Endpoint
 from tests.chip.machine import OwnedChip
@@ -21,7 +21,8 @@ ENGINE, DIGITAL = 1, TINY.digital_unit
 REGISTERS = {r.name: r.offset for r in fields("engine", EngineRegion.REGISTERS)}
 FIELDS = {r.name: r.offset for r in fields("engine", EngineRegion.CONTEXTS)}
 READABLE = [
-    (0, PortRegion.REGISTERS), (0, PortRegion.PLAN), *((unit, ROUTES) for unit in range(TINY.nodes + 1)),
+    (0, PortRegion.REGISTERS), (0, PortRegion.PLAN), (0, PortRegion.BATCH),
+    *((unit, ROUTES) for unit in range(TINY.nodes + 1)),
     *((ENGINE, region) for region in EngineRegion if region not in (EngineRegion.COUNTERS, EngineRegion.ROUTES)),
     *((DIGITAL, region) for region in (DigitalRegion.INPUT_ROUTES, DigitalRegion.PROGRAMS, DigitalRegion.MEMORY)),
     (TINY.nodes + 3, 0),
@@ -47,7 +48,8 @@ def at(place):
 
 
 def runs(place):
-    return place == ((ENGINE, EngineRegion.REGISTERS), 0)
+    return place in (((ENGINE, EngineRegion.REGISTERS), 0),
+                     ((0, PortRegion.REGISTERS), register("port", PortRegion.REGISTERS, "replay").offset))
 
 
 @given(writes=writes, asked=st.lists(places, max_size=20))

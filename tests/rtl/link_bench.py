@@ -81,13 +81,18 @@ def run_link(geometry: Geometry, device: FakeDevice, received: bytes, *, seed: i
     async def vectors(ctx):
         await _serve_send(ctx, dut, device, rngs[3])
 
+    async def sessions(ctx):
+        while True:
+            await until(ctx, dut.new_session)
+            device.new_session()
+
     async def results(ctx):
         await _serve_result(ctx, dut, device, rngs[4])
 
     simulator = Simulator(dut)
     simulator.add_clock(1e-8)
     simulator.add_testbench(collect)
-    for testbench in (feed, bus, vectors, results):
+    for testbench in (feed, bus, vectors, sessions, results):
         simulator.add_testbench(testbench, background=True)
     simulator.run()
     return out[0]

@@ -43,7 +43,7 @@ def both(received: bytes, *, seed: int | None = None, share: float | None = None
     real, model = FakeDevice(**device), FakeDevice(**device)
     answered, _ = run_link(geometry, real, received, seed=seed, share=share, quiet=quiet)
     assert answered == Endpoint(model, geometry).exchange(received)
-    assert real.log == model.log
+    assert (real.log, real.sessions) == (model.log, model.sessions)
     replies = [unframe(part) for part in frames(answered)]
     assert None not in replies
     return [(status, sequence, body) for status, sequence, _, body in replies]
@@ -107,6 +107,13 @@ def identity(body: bytes) -> dict[str, int]:
     return dict(zip(names, struct.unpack("<6I", body), strict=True))
 
 
+def sessions_of(stream: bytes) -> list[int]:
+    """How many requests had been executed when each session began."""
+    device = FakeDevice()
+    run_link(GEOMETRY, device, stream)
+    return device.sessions
+
+
 def test_identify_begins_a_session_once():
     replies = both(b"".join([
         IDENTIFY, write(1, 5, [1]), IDENTIFY, write(2, 6, [1]), frame(Opcode.IDENTIFY, 77, OTHER),
@@ -118,6 +125,7 @@ def test_identify_begins_a_session_once():
     first, again, other = (identity(replies[k][2]) for k in (0, 2, 4))
     assert [part["commands"] for part in (first, again, other)] == [0, 1, 2]
     assert [part["executed"] for part in (first, again, other)] == [0, 1, 0]
+    assert sessions_of(IDENTIFY + IDENTIFY + write(1, 5, [1]) + IDENTIFY + frame(Opcode.IDENTIFY, 0, OTHER)) == [0, 1]
     assert first["digest"] == 0
     assert len({part["digest"] for part in (first, again, other)}) == 3
 

@@ -39,6 +39,10 @@ from rtl.params import PRESETS, Geometry, preset
      r"mesh_columns \(60\) and engines \(240\) make 300 nodes, but an address tells 256"),
     ({"pairs": 2, "cells": (1 << 19) + 1}, r"cells \(524289\) of 2 pairs must not exceed 1048576 pairs: "
      "no address would tell the others"),
+    ({"batch_words": 100}, "batch_words must be 0 or a power of two from 2 on, not 100"),
+    ({"batch_words": 1 << 21}, "batch_words must be 0 to 1048576, not 2097152"),
+    ({"transport": 8, "batch_words": 1 << 20}, "batch_words must be 0 to 524288, not 1048576"),
+    ({"result_vectors": 256}, "result_vectors must be 1 to 255, not 256"),
     ({"cells": (1 << 20) + 1}, "cells must be 1 to 1048576, not 1048577"),
 ])
 def test_what_cannot_be_built_is_refused(changes, sentence):
