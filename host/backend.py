@@ -43,10 +43,22 @@ _CONTEXT = register("engine", EngineRegion.REGISTERS, "context").offset
 assert register("engine", EngineRegion.REGISTERS, "row").offset == _CONTEXT + 1
 assert register("engine", EngineRegion.REGISTERS, "row_count").offset == _CONTEXT + 2
 
+_SENT = register("port", PortRegion.COUNTERS, "sent").offset
+assert register("port", PortRegion.COUNTERS, "received").offset == _SENT + 2
+
+_REPLAY_WORD, _REPLAY = (register("port", PortRegion.REGISTERS, name).offset for name in ("replay_word", "replay"))
+assert register("port", PortRegion.REGISTERS, "replay_event").offset == _REPLAY_WORD + 1 == _REPLAY - 1
+
+_LOADED_VECTORS = 16
+"""Vectors that are loaded between two reports of progress."""
+
 _SIGN = 1 << 31  # of an OUTCOMES word after PROBE
 
 _EMPTY_MAX = 10_000
 """Times that the device may say that no result is ready: far more than any vector takes, whatever the line."""
+
+_LATE_MAX = 1_000
+"""The same where nobody waits for a result."""
 
 _VECTOR_HEAD = struct.Struct("<IIH")  # event, and target time as low word and high half-word
 assert _VECTOR_HEAD.size == VECTOR_BYTES
@@ -112,6 +124,12 @@ class Backend(Protocol):
     def infer(self, events: Ints, times: Ints, activations: Ints, report: Report) -> tuple[Ints, Ints]:
         """Return (elements (N, M), times (N,)) of vectors (N, inputs) with their events and times (ps)."""
 
+    def load(self, activations: Ints, report: Report) -> None:
+        """Write vectors (N, words * W), as planned, to the batch memory, one after another from its first word on."""
+
+    def replay(self, word: int, events: Ints, report: Report) -> tuple[Ints, Ints]:
+        """Return what `infer` would of vectors loaded from a word on, at time 0; events count up, modulo 2**32."""
+
     def trace(self, events: Ints, times: Ints, activations: Ints, landings: Sequence[Landing],
               earlier: int) -> list[Ints]:
         """Infer vectors and return what each brought to each landing, (N, elements); `earlier` vectors came before."""
@@ -162,6 +180,18 @@ class ModelBackend:
         report(len(events))
         return elements.astype(np.int64), found
 
+    def load(self, activations: Ints, report: Report) -> None:
+        """Write vectors to the batch memory."""
+        words = activations.reshape(-1, self.geometry.transport)
+        self.chip.port.batch.words[:len(words)] = words
+        report(len(activations))
+
+    def replay(self, word: int, events: Ints, report: Report) -> tuple[Ints, Ints]:
+        """Replay all at once, which is the same as one after another."""
+        self.write(0, PortRegion.REGISTERS, _REPLAY_WORD, [word, int(events[0]), len(events)])
+        own, activations = self.chip.port.batch.start(len(events))
+        return self.infer(own, np.zeros(len(own), np.int64), activations.astype(np.int64), report)
+
     def trace(self, events: Ints, times: Ints, activations: Ints, landings: Sequence[Landing],
               earlier: int) -> list[Ints]:
         """Infer vectors and return what each brought to each landing, (N, elements)."""
@@ -194,12 +224,69 @@ class LinkLike(Protocol):
         """Close the channel."""
 
 
+class _Answers:
+    """Results as they come in, one for each of the vectors `events`, in their order."""
+
+    def __init__(self, link: LinkLike, events: Ints, report: Report) -> None:
+        self.bodies: list[bytes] = []
+        self.asked: deque[Any] = deque()
+        """Requests for results that are under way."""
+        self._link, self._events, self._report = link, events, report
+        self._empty = 0
+
+    @property
+    def missing(self) -> int:
+        """Results that have not come."""
+        return len(self._events) - len(self.bodies)
+
+    def ask(self) -> None:
+        """Ask for a result ahead, once it is known that one fits a reply; others come in parts, which are joined."""
+        if self.bodies and len(self.bodies[0]) < REPLY_BYTES:
+            self.asked.append(self._link.submit(Opcode.RECEIVE, b""))
+
+    def take(self) -> None:
+        """Wait for the answer to the oldest request, or to one made now; it may be that no result is ready.
+
+        Raises
+        ------
+        LinkError
+            If that has been so too often.
+        """
+        body = (self._link.result(self.asked.popleft()) or None) if self.asked else self._link.receive()
+        self._empty = 0 if body is not None else self._empty + 1
+        if body is not None:
+            self.bodies.append(body)
+            self._report(1)
+        elif self._empty > _EMPTY_MAX:
+            raise LinkError(f"no result from the device: asked {self._empty} times for that of vector "
+                            f"{int(self._events[len(self.bodies)])}; program it again")
+
+    def arrays(self) -> tuple[Ints, Ints]:
+        """Return (elements (N, M), times (N,)).
+
+        Raises
+        ------
+        LinkError
+            If a result is of another vector than the one it should be of.
+        """
+        for ticket in self.asked:
+            self._link.result(ticket)
+        heads = [_VECTOR_HEAD.unpack_from(body) for body in self.bodies]
+        for (event, _, _), wanted in zip(heads, self._events.tolist(), strict=True):
+            if event != wanted:
+                raise LinkError(f"the device answered vector {event} in place of {wanted}: results were lost")
+        elements = np.array([np.frombuffer(body, "<i4", offset=VECTOR_BYTES) for body in self.bodies], np.int64)
+        return elements, np.array([low | high << 32 for _, low, high in heads], np.int64)
+
+
 class LinkBackend:
     """A chip behind the protocol: verilated, on a board, or on another machine."""
 
     def __init__(self, link: LinkLike) -> None:
         self.link = link
         self.geometry = link.geometry
+        self._owing = True  # results may be on their way that nobody waits for: of who was here before, or broken off
+        self._replaying = False
 
     def read(self, unit: int, region: int, offset: int, count: int = 1) -> Ints:
         """Return `count` words from `offset` on, unsigned."""
@@ -279,35 +366,26 @@ class LinkBackend:
 
         Each vector has a request for a result in its wake, so that none waits at the host while the next one travels.
         """
-        results: list[bytes] = []
+        self._settle()
+        self._owing = True
+        answers = _Answers(self.link, events, report)
         sends: deque[Any] = deque()
-        asked: deque[Any] = deque()
-        sent = empty = 0
-        room = 1  # the first result tells how many of them the device can hold
-        while len(results) < len(events):
-            while sent < len(events) and sent - len(results) < room:
+        sent = 0
+        while answers.missing:
+            # The first result tells how many of them the device can hold.
+            room = self._room(len(answers.bodies[0])) if answers.bodies else 1
+            while sent < len(events) and sent - len(answers.bodies) < room:
                 time = int(times[sent])
                 head = _VECTOR_HEAD.pack(int(events[sent]), time & 0xFFFFFFFF, time >> 32)
                 sends.append(self.link.submit(Opcode.SEND, head + np.asarray(activations[sent], np.int8).tobytes()))
                 sent += 1
-                if results and len(results[0]) < REPLY_BYTES:  # a longer one comes in parts, which `receive` joins
-                    asked.append(self.link.submit(Opcode.RECEIVE, b""))
+                answers.ask()
             while len(sends) > WINDOW // 2 or (sends and sent == len(events)):
                 self.link.result(sends.popleft())
-            body = (self.link.result(asked.popleft()) or None) if asked else self.link.receive()
-            empty = 0 if body is not None else empty + 1
-            if body is not None:
-                results.append(body)
-                room = self._room(len(body))
-                report(1)
-            elif empty > _EMPTY_MAX:
-                raise LinkError(f"no result from the device: asked {empty} times for that of vector "
-                                f"{int(events[len(results)])}; program it again")
-        for ticket in asked:
-            self.link.result(ticket)
-        heads = [_VECTOR_HEAD.unpack_from(body) for body in results]
-        elements = np.array([np.frombuffer(body, "<i4", offset=VECTOR_BYTES) for body in results], np.int64)
-        return elements, np.array([low | high << 32 for _, low, high in heads], np.int64)
+            answers.take()
+        found = answers.arrays()
+        self._owing = False
+        return found
 
     def _room(self, size: int) -> int:
         """Return how many vectors may be under way whose results have `size` bytes.
@@ -315,8 +393,49 @@ class LinkBackend:
         A result that finds no room waits in the mesh, and a SEND behind it waits for the mesh: the RECEIVE that would
         make room must not stand behind that SEND.
         """
-        flits = 1 + (size - VECTOR_BYTES) // (4 * self.geometry.transport)
-        return max(1, min(self.geometry.result_vectors, self.geometry.result_words // flits))
+        return self.geometry.results_held((size - VECTOR_BYTES) // (4 * self.geometry.transport))
+
+    def load(self, activations: Ints, report: Report) -> None:
+        """Write vectors to the batch memory; a word of the bus takes four activations of one of its words."""
+        geometry = self.geometry
+        for first in range(0, len(activations), _LOADED_VECTORS):
+            part = activations[first:first + _LOADED_VECTORS].astype(np.int8)
+            words = part.reshape(-1, geometry.transport)
+            padded = np.pad(words, ((0, 0), (0, 4 * geometry.batch_parts - geometry.transport)))
+            offset = first * activations.shape[1] // geometry.transport * geometry.batch_parts
+            self.write(0, PortRegion.BATCH, offset, padded.ravel().view("<u4"))
+            report(len(part))
+
+    def replay(self, word: int, events: Ints, report: Report) -> tuple[Ints, Ints]:
+        """Begin a replay and take its results: the chip starts no vector whose result has no room."""
+        self._settle()
+        self._owing = self._replaying = True
+        for ticket in self._submit_writes(0, PortRegion.REGISTERS, _REPLAY_WORD, [word, int(events[0]), len(events)]):
+            self.link.result(ticket)
+        answers = _Answers(self.link, events, report)
+        while answers.missing:
+            for _ in range(min(WINDOW, answers.missing) - len(answers.asked)):
+                answers.ask()
+            answers.take()
+        found = answers.arrays()
+        self._owing = self._replaying = False
+        return found
+
+    def _settle(self) -> None:
+        """End what was broken off: stop a replay, and take results until none is outstanding or none comes any more."""
+        if not self._owing:
+            return
+        if self._replaying:
+            for ticket in self._submit_writes(0, PortRegion.REGISTERS, _REPLAY, [0]):
+                self.link.result(ticket)
+        empty = 0
+        while empty <= _LATE_MAX:
+            # The first one may be the answer to a request that was broken off.
+            empty = 0 if self.link.receive() is not None else empty + 1
+            sent, _, received, _ = self.read(0, PortRegion.COUNTERS, _SENT, 4).tolist()
+            if sent == received:
+                break
+        self._owing = self._replaying = False
 
     def trace(self, events: Ints, times: Ints, activations: Ints, landings: Sequence[Landing],
               earlier: int) -> list[Ints]:
@@ -354,6 +473,10 @@ class LinkBackend:
         return np.frombuffer(self.link.result(ticket), "<u4").astype(np.int64)
 
     def _write(self, unit: int, region: int, offset: int, values: Sequence[int] | Ints) -> list[Any]:
+        self._settle()
+        return self._submit_writes(unit, region, offset, values)
+
+    def _submit_writes(self, unit: int, region: int, offset: int, values: Sequence[int] | Ints) -> list[Any]:
         words = np.asarray(values, np.int64) & 0xFFFFFFFF
         tickets = []
         for k in range(0, len(words), WRITE_WORDS):

@@ -5,13 +5,15 @@ import numpy as np
 from host.backend import Backend
 from host.placement import Phase, Placement, Tile
 from rtl.params import DigitalRegion, EngineRegion, PortRegion
-from rtl.params.registers import CONTEXT_STRIDE, PROGRAM_STRIDE, ROUTE_STRIDE, ROUTES, fields
+from rtl.params.registers import CONTEXT_STRIDE, PROGRAM_STRIDE, ROUTE_STRIDE, ROUTES, fields, register
 
 __all__ = ["write_chip", "write_plan", "write_record"]
 
 _WINDOW = 2  # vectors in the mesh: one at work, one behind it; every endpoint has two slots
 _ELEMENT_STRIDE = 16  # of a word of the digital unit's memory in the register map
 _RECORD = fields("engine", EngineRegion.CONTEXTS)
+_ROOM = register("port", PortRegion.REGISTERS, "room")
+assert register("port", PortRegion.REGISTERS, "vector_words").offset == _ROOM.offset + 1
 
 
 def write_chip(backend: Backend, placement: Placement, *, adc_offset: int) -> None:
@@ -39,6 +41,8 @@ def _write_mesh(backend: Backend, placement: Placement) -> None:
     for node, table in enumerate(masks):
         backend.write(node, ROUTES, 0, table)
     write_plan(backend, placement.phases[0])
+    if placement.geometry.batch_words:
+        backend.write(0, PortRegion.REGISTERS, _ROOM.offset, [placement.room, placement.vector_words])
 
 
 def write_plan(backend: Backend, phase: Phase) -> None:

@@ -27,7 +27,7 @@ from sim.fixed import Ints
 from sim.tables import column_noise, noise_gain, probe_settings
 from sim.technology import Technology
 
-__all__ = ["PlacedChip", "Progress", "changes", "silent"]
+__all__ = ["Floats", "PlacedChip", "Progress", "changes", "silent"]
 
 Floats = NDArray[np.float64]
 Progress = Callable[[str, int], Report]
@@ -323,12 +323,17 @@ class PlacedChip:
         activations, events = self._vectors_of(x)
         if not len(events):
             return np.zeros((0, placement.outputs), np.int64), np.zeros(0, np.int64)
-        report = progress("inference", len(events) * len(placement.phases))
-        times = np.zeros(len(events), np.int64)
-        for number in self._resident():
-            elements, times = self.backend.infer(events, times, activations, report)
-            if number + 1 < len(placement.phases):
-                activations = placement.handed_on(elements, number + 1)
+        first = functools.partial(self.backend.infer, events, np.zeros(len(events), np.int64), activations)
+        return self._through(events, first, progress("inference", len(events) * len(placement.phases)))
+
+    def _through(self, events: Ints, first: Callable[[Report], tuple[Ints, Ints]], report: Report) -> tuple[Ints, Ints]:
+        """Return outputs and target times of vectors that `first` brings through the first phase."""
+        placement = self._placed()
+        phases = self._resident()
+        next(phases)
+        elements, times = first(report)
+        for number in phases:
+            elements, times = self.backend.infer(events, times, placement.handed_on(elements, number), report)
         self._advance(len(events))
         return elements[:, :placement.outputs], times
 
@@ -386,7 +391,10 @@ class PlacedChip:
         """Return activations in the order of the plan, and the events of as many new vectors."""
         placement = self._placed()
         activations = placement.arrange(placement.quantize(self._checked(x)))
-        return activations, np.arange(self.event, self.event + len(activations), dtype=np.int64) & 0xFFFFFFFF
+        return activations, self._events(len(activations))
+
+    def _events(self, count: int) -> Ints:
+        return np.arange(self.event, self.event + count, dtype=np.int64) & 0xFFFFFFFF
 
     def _advance(self, vectors: int) -> None:
         self.event += vectors

@@ -284,6 +284,16 @@ class Placement:
         """Return the real logits (N, outputs) of results (N, elements)."""
         return np.asarray(elements)[:, :self.outputs] * self.output_scale
 
+    @property
+    def vector_words(self) -> int:
+        """Words of W activations of a vector sent to the first phase."""
+        return sum([words for _, words, _ in self.plan])
+
+    @property
+    def room(self) -> int:
+        """Vectors that may be under way in the first phase, so that the results of all find room in the port."""
+        return self.geometry.results_held(self.layers[self.phases[0].last].words)
+
     def cycles_of(self, unit: int, phase: int) -> int:
         """Return the clocks an engine computes for one image in a phase."""
         return sum(self._cycles(tile) for tile in self.tiles_of(phase) if tile.unit == unit)

@@ -7,10 +7,11 @@ from numpy.typing import NDArray
 
 from host import compensation, gradient
 from host.backend import Backend, Job
+from host.batch import BatchChip
 from host.converters import check_converters
 from host.errors import BitlineError
 from host.gradient import Descent
-from host.placed import PlacedChip, Progress, changes, silent
+from host.placed import Progress, changes, silent
 from host.placement import Placement
 from host.results import Outcome
 from host.slicing import written_at_once
@@ -80,7 +81,7 @@ class ProgramResult:
         return float(np.concatenate([array.ravel() for array in self.converged]).mean())
 
 
-class ProgrammedChip(PlacedChip):
+class ProgrammedChip(BatchChip):
     """A placed network whose devices are programmed and grow old."""
 
     def __init__(self, backend: Backend, *, url: str = "", seed: int = 1, chip: int = 0) -> None:

@@ -308,9 +308,9 @@ PRESETS = _presets(
              digital_words=4096, programs=16),
 )
 """Named geometries. `demo` holds 784-128-10 and fits the ULX3S-85F; its states have 9 bits because 16 would not.
-`demo-sdram` is the same with states of 16 bits in SDRAM and room for a batch, `tiny-sdram` a small one of that kind, with
-states of twice as many cells as nets. `demo-stream` has the nets of `demo` and states of twice as many cells: networks that need more nets
-run in phases (docs/decisions/0019-networks-in-phases.md).
+`demo-sdram` is the same with states of 16 bits in SDRAM and room for a batch, `tiny-sdram` a small one of that kind,
+with states of twice as many cells as nets. `demo-stream` has the nets of `demo` and states of twice as many cells:
+networks that need more nets run in phases (docs/decisions/0019-networks-in-phases.md).
 `demo-fast` has no batch, and three times as fast a clock for its 144 multipliers; `pumped` is a small one of its kind.
 `faulty` holds what `demo` does and spares; its devices wear and its converters differ where a technology says so.
 `tile512` and `tile1024` have tiles as large as published chips, for the model: no board of ours holds their states.
