@@ -1,7 +1,8 @@
-"""Area of an engine's parts on the ECP5, as synthesis maps them: `python -m boards.area tiny`.
+"""Area of a chip's parts on the ECP5, as synthesis maps them: `python -m boards.area tiny`.
 
 *tile* is the read path: buffers, scheduler, engine, noise, ADC, affine stage. *core* is a tile with its physics: device
-states, device pipeline, hashes, ageing and write-verify. Nothing is placed; ports are not pins.
+states, device pipeline, hashes, ageing and write-verify. *port* stands between link and mesh. Nothing is placed; ports
+are not pins.
 """
 
 import argparse
@@ -53,9 +54,18 @@ def _core(geometry: Geometry) -> Any:
     return Core(geometry=geometry)
 
 
+def _port(geometry: Geometry) -> Any:
+    from rtl.port import Port
+
+    return Port(geometry=geometry)
+
+
 def _one(geometry: Geometry, **changes: Any) -> Geometry:
     return geometry.replace(**{"pairs": 1, "significance": 1, "program_lanes": 2, "backward": False, **changes})
 
+
+_BATCH_WORDS = 512
+"""Of a port that is measured with a batch memory and has none: as many as a block RAM holds with W = 4."""
 
 PARTS: dict[str, Callable[[Geometry], Any]] = {
     "engine": lambda geometry: _engine(_one(geometry)),
@@ -64,6 +74,8 @@ PARTS: dict[str, Callable[[Geometry], Any]] = {
     "core: tile and physics": lambda geometry: _core(_one(geometry)),
     "tile, two pairs": lambda geometry: _tile(_one(geometry, pairs=2)),
     "core, two pairs": lambda geometry: _core(_one(geometry, pairs=2)),
+    "port": lambda geometry: _port(geometry.replace(batch_words=0)),
+    "port with a batch": lambda geometry: _port(geometry.replace(batch_words=max(geometry.batch_words, _BATCH_WORDS))),
 }
 
 

@@ -13,6 +13,7 @@ from host.console import Screen
 from host.data import mnist
 from host.demo import CALIBRATION, MODEL, stream_speed
 from host.device import Device
+from host.line import BAUD, line_speed
 from host.network import load_network
 from host.placement import Placement
 from host.placing import show_placement, summary
@@ -26,6 +27,10 @@ from sim.presets import technology
 __all__ = ["cycles_of", "run_bench"]
 
 SIM_IMAGES = 64
+LINE_GEOMETRY = "demo-sdram"
+"""The chip whose serial line is measured: it holds the network, and has room for a batch."""
+STREAMED, REPLAYED = 6, 64
+"""Images over that line."""
 LATENCY_IMAGES = 4
 SEEDS = 10
 SEEDS_AGE = "1 year"
@@ -56,6 +61,9 @@ def run_bench(*, images: int, sim: bool, seed: int | None, screen: Screen) -> di
         else:
             with screen.stage("sim"), device:
                 found["devices"]["sim"] = _measure(device, placement, digits.test[:SIM_IMAGES], screen)
+            with screen.stage("sim: over a serial line"):
+                resident = compile_network(network, preset(LINE_GEOMETRY), digits.train[:CALIBRATION])
+                found["line"] = line_speed(resident, digits.test[:REPLAYED], screen, streamed=STREAMED).as_dict()
     with screen.stage("model: one thread"):
         found["model_speed"] = model_speed(DEFAULT_SEED if seed is None else seed)
     names = {"images_per_second": "images a second", "devices_written_per_second": "memory devices written a second",
@@ -71,6 +79,10 @@ def run_bench(*, images: int, sim: bool, seed: int | None, screen: Screen) -> di
     screen.say(f"{macs:,} multiplications an image; {found['mac_per_cycle']:.1f} a cycle "
                f"{'measured' if measured else 'expected'} on {placement.geometry.total_lanes} lanes "
                f"({found['lanes_busy']:.1%})")
+    if "line" in found:
+        screen.say(f"images a second over {BAUD / 1e6:g} Mbaud at 50 MHz ({LINE_GEOMETRY}): "
+                   f"{found['line']['streamed_per_second']:,.0f} streamed, "
+                   f"{found['line']['replayed_per_second']:,.0f} loaded once and replayed")
     _show_speed(found["model_speed"], screen)
     screen.say(found["seeds"]["text"])
     return found
@@ -135,13 +147,14 @@ def _as_placed(network: str, placement: Placement) -> dict[str, Any]:
             "bound": placement.lower_bound_cycles}
 
 
-def _bytes_per_image(placement: Placement) -> tuple[int, int]:
-    """Return the bytes on the line to the chip and back for one image: a SEND and a RECEIVE, and their replies."""
+def _bytes_per_image(placement: Placement) -> dict[str, tuple[int, int]]:
+    """Return the bytes on the line to the chip and back for one image: SEND and RECEIVE, or RECEIVE, and replies."""
     words = sum(words for _, words, _ in placement.plan), -(-placement.outputs // placement.geometry.transport)
     vector, result = (VECTOR_BYTES + size * count * placement.geometry.transport
                       for size, count in zip((1, 4), words, strict=True))
-    there = len(frame(Opcode.SEND, 1, 1, b"\x01" * vector)) + len(frame(Opcode.RECEIVE, 1, 1))
-    return there, len(frame(Status.OK, 1, 1)) + len(frame(Status.OK, 1, 1, b"\x01" * result))
+    send, sent = len(frame(Opcode.SEND, 1, 1, b"\x01" * vector)), len(frame(Status.OK, 1, 1))
+    receive, received = len(frame(Opcode.RECEIVE, 1, 1)), len(frame(Status.OK, 1, 1, b"\x01" * result))
+    return {"streamed": (send + receive, sent + received), "replayed": (receive, received)}
 
 
 def cycles_of(device: Device, action: Any) -> int | None:

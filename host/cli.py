@@ -148,6 +148,38 @@ def run(
 
 
 @command
+def ages(
+    network: NetworkArgument, data: DataOption,
+    device: DeviceOption = "model:",
+    technology: TechnologyOption = "pcm",
+    programming: ProgrammingOption = "closed-loop",
+    ages_: Annotated[str, typer.Option("--ages", help="Times since programming, joined by commas.")] =
+        "fresh,1h,1day,1month,1year",
+    programmings: Annotated[int, typer.Option("--programmings", min=1, max=1000,
+                                              help="Independent programmings for mean and spread.")] = 3,
+    compensate: Annotated[str, typer.Option("--compensate", help="none, global, column or adabs.")] = "global",
+    images: ImagesOption = None,
+    extrapolate: ExtrapolateOption = False,
+    illustrative: IllustrativeOption = False,
+    without: WithoutOption = None,
+    with_: WithOption = None,
+    temperature: TemperatureOption = None,
+    seed: SeedOption = None,
+    json: JsonOption = None,
+) -> None:
+    """Accuracy over time and programmings: inputs that fit the chip's batch memory are loaded once and replayed."""
+    from host.ages import run_ages
+    from host.inputs import parse_age
+    from host.runs import RunPlan
+
+    screen = Screen(json)
+    plan = RunPlan(network=network, data=data, device=device, technology=technology, programming=programming,
+                   compensate=compensate, images=images, seed=seed, extrapolate=extrapolate, illustrative=illustrative,
+                   without=tuple(without or ()), faults=tuple(with_ or ()), temperature=temperature)
+    screen.result(run_ages(plan, [parse_age(age) for age in ages_.split(",")], programmings, screen))
+
+
+@command
 def verify(
     network: NetworkArgument,
     data: DataOption = "mnist",

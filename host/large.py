@@ -21,6 +21,7 @@ from host.compiler import compile_network
 from host.console import Screen
 from host.demo import stream_speed
 from host.device import Device
+from host.line import CLOCK_HZ
 from host.link import Link
 from host.placement import Placement
 from host.speed import random_network
@@ -28,10 +29,8 @@ from rtl.params import EngineRegion, Geometry, preset
 from sim.presets import technology
 from sim.technology import STATISTICAL
 
-__all__ = ["CHIPS", "CLOCK_HZ", "Large", "board_engines", "board_seconds", "run_large", "run_stream", "stream_rate"]
+__all__ = ["CHIPS", "Large", "board_engines", "board_seconds", "run_large", "run_stream", "stream_rate"]
 
-CLOCK_HZ = 50e6
-"""Of the boards' chips (docs/boards)."""
 AGE = 86_400.0
 IMAGES = 256
 PART_IMAGES = 8

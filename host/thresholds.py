@@ -20,6 +20,7 @@ from host.compiler import compile_network
 from host.console import Screen
 from host.demo import stream_speed
 from host.errors import BitlineError
+from host.line import line_speed
 from host.speed import random_network
 from rtl.params import preset
 from sim.presets import technology
@@ -119,8 +120,11 @@ def _cycles(screen: Screen) -> Figures:
         busy, streaming, _ = stream_speed(device, x)
     if programming is None or single is None or busy is None or streaming is None:
         raise BitlineError("the simulated chip counts no cycles")
+    line = line_speed(placement, x, screen, streamed=IMAGES // 4)
     return {"cycles an image while the busiest engine computes": busy,
             "cycles an image, streaming through the link": streaming,
+            "cycles an image, streaming through a link of 3 Mbaud": line.streamed,
+            "cycles an image, replayed through a link of 3 Mbaud": line.replayed,
             "cycles of a single image, link included": single / LATENCY_IMAGES,
             "cycles to program all rows by write-verify, link included": programming}
 

@@ -12,9 +12,13 @@ import onnx
 import pytest
 from typer.testing import CliRunner
 
+from host.api import open_device
 from host.boards_entry import SimulationMissingError
 from host.cli import app
+from host.inputs import place
 from host.placement import Placement
+from rtl.params import preset
+from sim.presets import technology
 from tests.host.small import SIZES, save_onnx, vectors
 
 ROOT = Path(__file__).parent.parent.parent
@@ -31,6 +35,49 @@ def files(tmp_path_factory):
     save_onnx(directory / "net.onnx")
     np.savez(directory / "data.npz", x=vectors(), y=np.arange(len(vectors())) % SIZES[-1])
     return directory
+
+
+def test_accuracy_over_ages(files, tmp_path):
+    """Where there is a batch memory the data are loaded once; elsewhere they are streamed, to the same end."""
+    with np.load(files / "data.npz") as file:
+        x, y = file["x"], file["y"]
+    for geometry, words in (("small", "40 vectors loaded once and replayed 4 times"),
+                            ("pumped", "40 vectors streamed 4 times")):
+        ran = bitline("ages", files / "net.onnx", "--data", files / "data.npz", "--device", f"model:{geometry}",
+                      "--ages", "fresh,1 year", "--programmings", 2, "--seed", 7, "--json", tmp_path / "ages.json")
+        assert ran.exit_code == 0, ran.stderr
+        assert words in ran.stdout
+        found = json.loads((tmp_path / "ages.json").read_text())
+        assert found["resident"] == (geometry == "small")
+        placed = place(str(files / "net.onnx"), preset(geometry), x)
+        right = {0.0: [], 365 * 86400.0: []}
+        with open_device(f"model:{geometry}", seed=7) as device:
+            device.configure(placed)
+            for _ in range(2):
+                device.program(technology("pcm"))
+                for seconds, values in right.items():
+                    device.age(seconds)
+                    device.compensate("global")
+                    values.append(float((device.infer(x).argmax(axis=1) == y).mean()))
+        assert {one["seconds"]: one["values"] for one in found["accuracy_by_age"]} == right
+
+
+@pytest.mark.parametrize(("arguments", "sentence"), [
+    (("--ages", "1h,fresh"), "--ages must be different times, each after the one before: time does not run back"),
+    (("--ages", "1h,,1day"), "'' is not an age: write seconds, or for example 1h, 1day, 1month, 1year, fresh"),
+    (("--compensate", "twice"), "--compensate twice: choose "),
+])
+def test_ages_that_cannot_be_run(files, arguments, sentence):
+    ran = bitline("ages", files / "net.onnx", "--data", files / "data.npz", "--device", "model:small", *arguments)
+    assert ran.exit_code == 2
+    assert ran.stderr.startswith(f"bitline: {sentence}")
+
+
+def test_ages_need_labels(files, tmp_path):
+    np.savez(tmp_path / "plain.npz", x=vectors())
+    ran = bitline("ages", files / "net.onnx", "--data", tmp_path / "plain.npz", "--device", "model:small")
+    assert ran.exit_code == 2
+    assert "has no labels y: accuracy cannot be told" in ran.stderr
 
 
 def test_compile_then_run(files, tmp_path):
