@@ -13,7 +13,7 @@ from rtl.params import PortRegion, preset
 from sim.chip import Chip
 from sim.link import Endpoint
 from sim.presets import technology
-from tests.chip.machine import linked, model, registers
+from tests.chip.machine import images, linked, model, place, registers
 from tests.host.faults import FAULTS, NoisyLine, at_random
 from tests.host.small import network, placement, vectors
 
@@ -65,6 +65,23 @@ def test_words_of_other_widths(transport):
             found.append(device.infer(vectors()[4:13]))
     for one in found[1:]:
         np.testing.assert_array_equal(one, found[0])
+
+
+@WAYS
+def test_a_network_in_phases(opened):
+    """The first phase is replayed; the others get what it hands on."""
+    geometry = preset("tiny-sdram").replace(batch_words=256)
+    sizes = (16, 16, 8, 6)
+    found = []
+    with opened(geometry, seed=3) as device:
+        device.configure(place(sizes, 5, geometry))
+        assert len(device.placement.phases) > 1
+        device.program(PCM, how="statistical")
+        device.load(images(sizes, 2, 9))
+        for run in (lambda: device.replay_codes(2, 6), lambda: device.infer_codes(images(sizes, 2, 9)[2:8])):
+            device.event = 0
+            found.append(run()[0])
+    np.testing.assert_array_equal(*found)
 
 
 @WAYS
