@@ -89,16 +89,18 @@ def test_tiles_and_folds(geometry, sizes):
         check(device, reference, placement, technology("pcm"), images(sizes, 6, 5), ages=(0.0, 1e5))
 
 
-def test_states_in_sdram():
-    """Two engines that share a part, which does not begin with zeros."""
+@pytest.mark.parametrize(("sizes", "phases"), [(SEVERAL_TILES, 1), ((16, 16, 8, 6), 2)], ids=str)
+def test_states_in_sdram(sizes, phases):
+    """Two engines that share a part, which does not begin with zeros; and nets of two phases in the same places."""
     geometry = preset("tiny-sdram")
-    placement = place(SEVERAL_TILES, 5, geometry)
+    placement = place(sizes, 5, geometry)
+    assert len(placement.phases) == phases
     with verilated(geometry) as device, model(geometry, seed=99, chip=17) as reference:
         for one in (device, reference):
             one.configure(placement)
         for ours, theirs in zip(device.read_back(), reference.read_back(), strict=True):
             np.testing.assert_array_equal(ours, theirs)
-        check(device, reference, placement, technology("pcm"), images(SEVERAL_TILES, 6, 5), ages=(0.0, 1e5))
+        check(device, reference, placement, technology("pcm"), images(sizes, 6, 5), ages=(0.0, 1e5))
 
 
 @pytest.mark.parametrize("other", [registers, pytest.param(verilated, marks=pytest.mark.slow)],
