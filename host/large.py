@@ -1,7 +1,9 @@
 """Chips larger than a board's block RAM: run whole on the model, in part in RTL, timed from the cycles of that part.
 
 The network of each fills the chip with random weights: cycles do not depend on what they have learnt. The part has the
-chip's own tile, lanes and converters and fewer cells, so that cycles of a device, a cell and an image hold for both.
+chip's own tile, devices and converters, but fewer cells and lanes and a narrower mesh, so that it is compiled in a
+minute: cycles of a device that is written and of a cell that is swept depend on none of these, and those of an image
+are told beside what its own lanes need.
 """
 
 import dataclasses
@@ -39,17 +41,20 @@ SEED = 2
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Large:
-    """A chip, the sizes of a network that fills it, and those of one on its part: `cells` of an engine are in use."""
+    """A chip, the sizes of a network that fills it, and those of one on its part: it has so many `cells`
+    of an engine, `lanes` and elements of a flit (`transport`)."""
 
     chip: str
     sizes: tuple[int, ...]
     part: str
     cells: int
+    lanes: int
+    transport: int
     part_sizes: tuple[int, ...]
 
     def part_geometry(self) -> Geometry:
         """Return the geometry of the part."""
-        return preset(self.part).replace(cells=self.cells)
+        return preset(self.part).replace(cells=self.cells, lanes=self.lanes, transport=self.transport)
 
 
 STREAM = "demo-stream"
@@ -61,8 +66,10 @@ STREAM_PART_SIZES = (112, 128)
 BATCHES = (1, 16, 256, 4096, 65536)
 
 CHIPS = (
-    Large(chip="tile1024", sizes=(1024, 1024), part="tile1024", cells=1 << 14, part_sizes=(1024, 16)),
-    Large(chip="speech", sizes=(1024,) * 9 + (512,), part="speech-part", cells=1 << 14, part_sizes=(512, 24, 12)),
+    Large(chip="tile1024", sizes=(1024, 1024), part="tile1024", cells=1 << 14, lanes=16, transport=8,
+          part_sizes=(1024, 16)),
+    Large(chip="speech", sizes=(1024,) * 9 + (512,), part="speech-part", cells=1 << 14, lanes=16, transport=4,
+          part_sizes=(512, 24, 12)),
 )
 
 

@@ -118,7 +118,7 @@ def test_more_than_sixteen_units(other):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["speech-part", "tile1024"])
 def test_a_part_of_a_large_chip(name):
-    """Its own tile, lanes and converters; of its cells as many as are simulated in minutes."""
+    """Its own tile, devices and converters; of its cells and lanes as many as are compiled and run in a minute."""
     large = next(one for one in CHIPS if one.part == name)
     geometry = large.part_geometry()
     placement = place(large.part_sizes, 5, geometry)
