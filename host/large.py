@@ -101,10 +101,8 @@ def place_randomly(sizes: tuple[int, ...], geometry: Geometry) -> Placement:
 def _size(placement: Placement) -> dict[str, Any]:
     geometry = placement.geometry
     cells = sum(tile.rows * tile.columns for tile in placement.tiles)
-    busiest = max(sum(tile.rows * tile.columns for tile in placement.tiles if tile.unit == unit)
-                   for unit in range(1, geometry.engines + 1))
     return {"network": "-".join(str(layer.inputs) for layer in placement.layers) + f"-{placement.outputs}",
-            "tiles": len(placement.tiles), "engines": geometry.engines, "cells": cells, "cells_of_an_engine": busiest,
+            "tiles": len(placement.tiles), "engines": geometry.engines, "cells": cells,
             "devices": cells * geometry.devices, "devices_of_a_cell": geometry.devices,
             "cycles_placed": placement.cycles_per_image, "bound": placement.lower_bound_cycles}
 
@@ -145,12 +143,13 @@ def _on_part(large: Large, screen: Screen) -> dict[str, Any]:
         device.configure(placement)
         programming = cycles_of(device, lambda: device.program(technology("pcm"), progress=screen.progress))
         device.age(AGE, progress=screen.progress)
+        _sweep(device)  # until the ones before have ended, too
         ageing = cycles_of(device, lambda: _sweep(device))
         busy, _, _ = stream_speed(device, x)
     assert programming is not None
     assert ageing is not None
     assert busy is not None
-    return {"part": {"network": "-".join(map(str, large.part_sizes)), "cells": cells,
+    return {"part": {"engines": geometry.engines, "network": "-".join(map(str, large.part_sizes)), "cells": cells,
                      "cycles_a_device": programming / cells / geometry.devices, "cycles_a_cell_aged": ageing / cells,
                      "cycles_an_image": busy, "cycles_placed": placement.cycles_per_image}}
 
@@ -193,10 +192,11 @@ def _sweep(device: Device) -> None:
 def board_seconds(values: dict[str, Any], engines: int) -> dict[str, float]:
     """Return the seconds that `engines` of a board would take, computed from the cycles of the part.
 
-    Tiles are spread evenly and engines work side by side; each engine's memory of states is its own.
+    Tiles are spread evenly and engines work side by side: as many as the part's share a memory of states, as they do
+    there.
     """
     part, shared = values["part"], values["engines"] / engines
-    cells = values["cells_of_an_engine"] * shared
+    cells = values["cells"] * part["engines"] / engines
     return {"programming": cells * values["devices_of_a_cell"] * part["cycles_a_device"] / CLOCK_HZ,
             "ageing": cells * part["cycles_a_cell_aged"] / CLOCK_HZ,
             "image": values["cycles_placed"] * shared * part["cycles_an_image"] / part["cycles_placed"] / CLOCK_HZ}

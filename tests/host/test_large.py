@@ -40,12 +40,12 @@ def test_the_networks_fill_their_chips(one):
 
 
 def test_seconds_of_a_board_are_cycles_of_the_part():
-    """Ten engines of 200 cells of 4 devices, on two: five turns."""
-    values = {"engines": 10, "cells_of_an_engine": 200, "devices_of_a_cell": 4, "cycles_placed": 1000,
-              "part": {"cycles_a_device": 50.0, "cycles_a_cell_aged": 4.0, "cycles_an_image": 110.0,
+    """2,000 cells of 4 devices on ten engines, or on two as the part has: five turns."""
+    values = {"engines": 10, "cells": 2000, "devices_of_a_cell": 4, "cycles_placed": 1000,
+              "part": {"engines": 2, "cycles_a_device": 50.0, "cycles_a_cell_aged": 4.0, "cycles_an_image": 110.0,
                        "cycles_placed": 100}}
-    assert board_seconds(values, 10) == pytest.approx({"programming": 800e-6, "ageing": 16e-6, "image": 22e-6})
-    assert board_seconds(values, 2) == pytest.approx({"programming": 4e-3, "ageing": 80e-6, "image": 110e-6})
+    assert board_seconds(values, 10) == pytest.approx({"programming": 1.6e-3, "ageing": 32e-6, "image": 22e-6})
+    assert board_seconds(values, 2) == pytest.approx({"programming": 8e-3, "ageing": 160e-6, "image": 110e-6})
 
 
 def test_a_batch_pays_for_its_nets_once():

@@ -45,17 +45,17 @@ def test_each_figure_stands_beside_its_bound(built):
 
 
 def test_large_chips_stand_with_the_time_of_a_board(built):
-    chip = {"chip": "speech", "network": "4-4", "tiles": 34, "engines": 34, "cells_of_an_engine": 1 << 18,
+    chip = {"chip": "speech", "network": "4-4", "tiles": 34, "engines": 34, "cells": 34 << 18,
             "devices": 35_651_584, "devices_of_a_cell": 4, "cycles_placed": 4096,
             "model": {"programming_seconds": 26.0, "ageing_seconds": 5.25, "images_per_second": 350.0,
                       "memory_bytes": 1.41e9},
-            "part": {"cycles_a_device": 25.0, "cycles_a_cell_aged": 4.0, "cycles_an_image": 205.0,
+            "part": {"engines": 2, "cycles_a_device": 25.0, "cycles_a_cell_aged": 4.0, "cycles_an_image": 205.0,
                      "cycles_placed": 200}}
     write_performance_page(built, FOUND | {"large": [chip]}, Screen())
     text = built.read_text("utf-8")
     for row in ("| speech | 4-4 | 34 | 35,651,584 | 26 s | 5.2 s | 350 | 1.41 GB |",
-                "| speech | 2 | 25.0 | 4.00 | 1.025 | 8.91 s | 0.357 s | 1,427 µs |",
-                "| speech | 34 | 25.0 | 4.00 | 1.025 | 0.52 s | 0.021 s | 84 µs |"):
+                "| speech | 2 | 25.0 | 4.00 | 1.025 | 17.83 s | 0.713 s | 1,427 µs |",
+                "| speech | 34 | 25.0 | 4.00 | 1.025 | 1.05 s | 0.042 s | 84 µs |"):
         assert row in text
     write_performance_page(built, FOUND, Screen())
     assert "Large chips" not in built.read_text("utf-8")
