@@ -7,15 +7,16 @@ import numpy as np
 
 from host.backend import Backend
 from host.errors import BitlineError
-from host.placed import Floats, PlacedChip, Progress, silent
+from host.placed import Floats, Progress, silent
 from host.placement import Placement
+from host.tracing import TracedChip
 from rtl.params import PRESETS
 from sim.fixed import Ints
 
 __all__ = ["BatchChip"]
 
 
-class BatchChip(PlacedChip):
+class BatchChip(TracedChip):
     """A placed network whose inputs may stay on the chip.
 
     Results of a replay are those of `infer` on the same inputs at the same `event`, to the bit.

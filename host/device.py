@@ -1,8 +1,8 @@
 """A device: a chip somewhere, the network placed on it, and what has been done to it.
 
 The same calls serve the numpy model, the verilated RTL and a board, over the register map alone. Configuration and
-inference are in `host/placed.py`, inputs that stay on the chip in `host/batch.py`, programming and ageing in
-`host/programming.py`; here is what undoes drift and the converters' offsets.
+inference are in `host/placed.py`, traces in `host/tracing.py`, inputs that stay on the chip in `host/batch.py`,
+programming and ageing in `host/programming.py`; here is what undoes drift and the converters' offsets.
 """
 
 from typing import Any
