@@ -352,9 +352,10 @@ def bench(
     """Measure cycles, multiplications a cycle, and images a second, against the bounds."""
     from host.bench import run_bench
     from host.digits_page import write_digits_page
-    from host.large import run_large, run_stream
+    from host.large import run_large
     from host.performance_page import write_performance_page
     from host.physics_page import write_physics_page
+    from host.stream import run_stream
 
     screen = Screen(json)
     found = run_bench(images=images, sim=sim, seed=seed, screen=screen)

@@ -29,9 +29,8 @@ from host.placement import Placement
 from host.speed import random_network
 from rtl.params import EngineRegion, Geometry, preset
 from sim.presets import technology
-from sim.technology import STATISTICAL
 
-__all__ = ["CHIPS", "Large", "board_engines", "board_seconds", "run_large", "run_stream", "stream_rate"]
+__all__ = ["CHIPS", "Large", "board_engines", "board_seconds", "place_randomly", "run_large", "size_of", "sweep"]
 
 AGE = 86_400.0
 IMAGES = 256
@@ -57,14 +56,6 @@ class Large:
         return preset(self.part).replace(cells=self.cells, lanes=self.lanes, transport=self.transport)
 
 
-STREAM = "demo-stream"
-STREAM_SIZES = (784, *(128,) * 7, 10)
-STREAM_PART = {"name": "stream-part", "rows": 112, "columns": 64, "lanes": 8, "program_lanes": 2, "contexts": 2,
-               "net_words": 1024, "cells": 1 << 13, "column_words": 128, "result_words": 64}
-"""Of `tiny-sdram`: two engines as there are of STREAM, with its tiles; no cycle of a sweep depends on lanes."""
-STREAM_PART_SIZES = (112, 128)
-BATCHES = (1, 16, 256, 4096, 65536)
-
 CHIPS = (
     Large(chip="tile1024", sizes=(1024, 1024), part="tile1024", cells=1 << 14, lanes=16, transport=8,
           part_sizes=(1024, 16)),
@@ -78,7 +69,7 @@ def run_large(*, sim: bool, seed: int | None, screen: Screen) -> list[dict[str, 
     found = []
     for large in CHIPS:
         placement = place_randomly(large.sizes, preset(large.chip))
-        values = {"chip": large.chip, **_size(placement)}
+        values = {"chip": large.chip, **size_of(placement)}
         with screen.stage(f"model:{large.chip}"):
             values |= _on_model(placement, DEFAULT_SEED if seed is None else seed, screen)
         if sim:
@@ -98,7 +89,8 @@ def place_randomly(sizes: tuple[int, ...], geometry: Geometry) -> Placement:
     return compile_network(random_network(sizes), geometry, calibration)
 
 
-def _size(placement: Placement) -> dict[str, Any]:
+def size_of(placement: Placement) -> dict[str, Any]:
+    """Return what a placement holds, in words and numbers."""
     geometry = placement.geometry
     cells = sum(tile.rows * tile.columns for tile in placement.tiles)
     return {"network": "-".join(str(layer.inputs) for layer in placement.layers) + f"-{placement.outputs}",
@@ -143,8 +135,8 @@ def _on_part(large: Large, screen: Screen) -> dict[str, Any]:
         device.configure(placement)
         programming = cycles_of(device, lambda: device.program(technology("pcm"), progress=screen.progress))
         device.age(AGE, progress=screen.progress)
-        _sweep(device)  # until the ones before have ended, too
-        ageing = cycles_of(device, lambda: _sweep(device))
+        sweep(device)  # until the ones before have ended, too
+        ageing = cycles_of(device, lambda: sweep(device))
         busy, _, _ = stream_speed(device, x)
     assert programming is not None
     assert ageing is not None
@@ -154,34 +146,7 @@ def _on_part(large: Large, screen: Screen) -> dict[str, Any]:
                      "cycles_an_image": busy, "cycles_placed": placement.cycles_per_image}}
 
 
-def run_stream(*, screen: Screen) -> dict[str, Any]:
-    """Measure how fast nets are made from states in SDRAM, print and return what batches a second follow from it."""
-    placement = place_randomly(STREAM_SIZES, preset(STREAM))
-    geometry = preset("tiny-sdram").replace(**STREAM_PART)
-    part = place_randomly(STREAM_PART_SIZES, geometry)
-    with Device(LinkBackend(Link(SimChannel(verilated(geometry, screen.tell)), geometry))) as device:
-        device.configure(part)
-        device.program(technology("pcm"), how=STATISTICAL, progress=screen.progress)
-        once = cycles_of(device, lambda: _sweep(device))
-    assert once is not None
-    cells = sum(tile.rows * tile.columns for tile in part.tiles)
-    found = {"chip": STREAM, **_size(placement), "phases": len(placement.phases), "part_cells": cells,
-             "cycles_a_cell": once / cells, "words_a_cell": geometry.kept_words}
-    found["rates"] = {str(batch): stream_rate(found, batch) for batch in BATCHES}
-    screen.say(f"{STREAM}: {found['network']} in {found['phases']} phases; nets from states: "
-               f"{found['cycles_a_cell']:.2f} cycles a cell, of a bound of {found['words_a_cell']} words of SDRAM "
-               f"({found['words_a_cell'] / found['cycles_a_cell']:.0%})")
-    screen.table(["images in a batch", f"images a second at {CLOCK_HZ / 1e6:g} MHz, computed"],
-                 [(batch, f"{rate:,.0f}") for batch, rate in found["rates"].items()])
-    return found
-
-
-def stream_rate(found: dict[str, Any], batch: int) -> float:
-    """Return the images a second of a network in phases: each batch makes all nets once, then computes."""
-    return batch * CLOCK_HZ / (found["cells"] * found["cycles_a_cell"] + batch * found["cycles_placed"])
-
-
-def _sweep(device: Device) -> None:
+def sweep(device: Device) -> None:
     """Make all nets again, to the end."""
     assert device.placement is not None
     device.sweep(device.placement.tiles)

@@ -4,19 +4,7 @@ import pytest
 
 from host import large
 from host.console import Screen
-from host.large import (
-    CHIPS,
-    STREAM,
-    STREAM_PART,
-    STREAM_SIZES,
-    Large,
-    board_seconds,
-    place_randomly,
-    run_large,
-    run_stream,
-    stream_rate,
-)
-from host.placing import tell_phases
+from host.large import CHIPS, Large, board_seconds, place_randomly, run_large
 from rtl.params import preset
 
 
@@ -46,29 +34,6 @@ def test_seconds_of_a_board_are_cycles_of_the_part():
                        "cycles_placed": 100}}
     assert board_seconds(values, 10) == pytest.approx({"programming": 1.6e-3, "ageing": 32e-6, "image": 22e-6})
     assert board_seconds(values, 2) == pytest.approx({"programming": 8e-3, "ageing": 160e-6, "image": 110e-6})
-
-
-def test_a_batch_pays_for_its_nets_once():
-    found = {"cells": 1000, "cycles_a_cell": 2.5, "cycles_placed": 50}
-    assert stream_rate(found, 1) == pytest.approx(50e6 / 2550)
-    assert stream_rate(found, 100) == pytest.approx(100 * 50e6 / 7500)
-
-
-def test_the_streaming_chip_runs_its_network_in_phases(capsys):
-    placement = place_randomly(STREAM_SIZES, preset(STREAM))
-    assert [(phase.first, phase.last) for phase in placement.phases] == [(0, 0), (1, 4), (5, 7)]
-    screen = Screen()
-    tell_phases(placement, screen)
-    assert "3 phases (layer0; layer1 to layer4; layer5 to layer7), the nets of each made" in capsys.readouterr().out
-    whole, part = preset(STREAM), preset("tiny-sdram").replace(**STREAM_PART)
-    for name in ("engines", "rows", "columns", "pairs", "program_lanes", "state_store"):
-        assert getattr(part, name) == getattr(whole, name)
-
-
-@pytest.mark.slow
-def test_nets_come_from_sdram_at_nearly_its_rate():
-    found = run_stream(screen=Screen())
-    assert 0.7 < found["words_a_cell"] / found["cycles_a_cell"] <= 1
 
 
 def test_a_chip_is_run_and_its_part_measured(monkeypatch, capsys):
