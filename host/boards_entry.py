@@ -102,9 +102,10 @@ def _wait(process: "subprocess.Popen[bytes]") -> None:
         process.wait()
 
 
-def build(board: str, *, seeds: Sequence[int] | None, clock_mhz: float | None, directory: Path | None,
+def build(board: str, *, seeds: Sequence[int] | None, every: bool, clock_mhz: float | None, directory: Path | None,
           progress: Progress) -> Any:
-    """Build the bitstream of a board; return its report (`boards.build.Report`).
+    """Build the bitstream of a board, by the first seed that meets timing or the best of `every` one; return its report
+    (`boards.build.Report`).
 
     Raises
     ------
@@ -117,7 +118,7 @@ def build(board: str, *, seeds: Sequence[int] | None, clock_mhz: float | None, d
     except ImportError as error:
         raise BitlineError(f"a build needs the module {error.name!r}: run pip install -e '.[fpga]'") from None
     try:
-        return build_board(board, seeds=seeds, directory=directory, progress=progress,
+        return build_board(board, seeds=seeds, every=every, directory=directory, progress=progress,
                            clock_hz=clock_mhz * 1e6 if clock_mhz else None)
     except (ToolError, ValueError, ImportError, OSError) as error:
         raise BitlineError(str(error)) from error

@@ -295,13 +295,18 @@ def build(
     clock: Annotated[float | None, typer.Option("--clock", min=1, help="MHz, in place of the board's own.")] = None,
     directory: DirectoryOption = None,
     seed: SeedOption = None,
+    every: Annotated[int | None, typer.Option("--every", min=1, metavar="N", help="Try each of the seeds 1 to N, and "
+                                              "tell the medians.")] = None,
     json: JsonOption = None,
 ) -> int:
     """Make the bitstream of a board; tells its speed and what it takes. --seed is the placer's only seed."""
     from host import boards_entry
 
+    if seed is not None and every is not None:
+        raise BitlineError("--seed is one seed and --every is many: choose one")
+    seeds = range(1, every + 1) if every else None if seed is None else [seed]
     screen = Screen(json)
-    report = boards_entry.build(board, seeds=None if seed is None else [seed], clock_mhz=clock, directory=directory,
+    report = boards_entry.build(board, seeds=seeds, every=every is not None, clock_mhz=clock, directory=directory,
                                 progress=screen.tell)
     screen.say(report.table())
     screen.result_text(report.to_json())

@@ -162,14 +162,24 @@ def _kept() -> list[str]:
 
 
 def _builds(directory: Path) -> list[str]:
-    """What place and route found, board by board."""
-    rows = []
+    """What place and route found, board by board and seed by seed."""
+    boards, speeds = [], []
     for report in build_reports(directory):
         parts = [f"{used:,} ({used / available:.0%})" for used, available in (
             report["resources"].get(name, (0, 1)) for name in _NAMES)]
-        rows.append((report["board"], report["geometry"], str(report["seed"]),
-                     f"{report['fmax_mhz']:.1f} of {report['clock_mhz']:g}", *parts))
-    if not rows:
+        boards.append((report["board"], report["geometry"], *parts))
+        speeds += [(report["board"], str(attempt["seed"]), attempt["router"], _speeds(attempt["clocks"]),
+                    f"{attempt['processor_seconds'] / 60:.1f}", report["tools"].split()[-1])
+                   for attempt in report["attempts"]]
+    if not boards:
         return ["## Boards", "", "No build has left a report here: `bitline build NAME`.", ""]
     return ["## Boards", "", "After place and route, by the tool's model of the device.", "",
-            *_table(("board", "preset", "seed", "MHz of those asked", *_NAMES.values()), rows)]
+            *_table(("board", "preset", *_NAMES.values()), boards), "",
+            "Every seed that was tried, with the minutes of processors that it took.", "",
+            *_table(("board", "seed", "router", "MHz of those asked", "minutes", "nextpnr"), speeds)]
+
+
+def _speeds(clocks: dict[str, tuple[float, float]]) -> str:
+    # What comes before a clock's gate only waits for the loop to lock.
+    return ", ".join(f"{achieved:.1f} of {asked:.0f}" for name, (achieved, asked) in clocks.items()
+                     if not name.endswith("clk_in"))

@@ -2,11 +2,12 @@
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import pytest
 
-from boards.build import Attempt, Report, build, by_component, read_report, search, too_much, write_design
+from boards.build import Attempt, Report, build, by_component, read_report, route, search, too_much, write_design
 from boards.catalog import BOARDS, board
 from boards.toolchain import ToolError, ToolTimeoutError
 from tests.boards.standin import Echo
@@ -19,7 +20,11 @@ REPORT = json.dumps({
 
 
 def attempt(seed, achieved):
-    return Attempt(seed=seed, router="router1", seconds=1.0, clocks={"clk": (achieved, 60.0)})
+    return made(seed, {"clk": (achieved, 60.0)})
+
+
+def made(seed, clocks, router="router1"):
+    return Attempt(seed=seed, router=router, seconds=1.0, processor_seconds=2.0, clocks=clocks)
 
 
 def report(*attempts):
@@ -42,7 +47,7 @@ def test_paths_between_two_clocks_are_as_short_as_a_clock_of_the_faster_one():
                        "critical_paths": delays, "utilization": {}})
     clocks, _ = read_report(text)
     assert clocks == {"a": (200, 150), "b": (60, 50), "a to b": (142.86, 150)}
-    assert not Attempt(seed=1, router="router1", seconds=1.0, clocks=clocks).met
+    assert not made(1, clocks).met
 
 
 def test_report_without_a_clock_is_refused():
@@ -53,7 +58,7 @@ def test_report_without_a_clock_is_refused():
 def test_timing_is_met_only_if_every_clock_is():
     assert attempt(1, 60.0).met
     assert not attempt(1, 59.99).met
-    assert not Attempt(seed=1, router="router1", seconds=1.0, clocks={"a": (80.0, 60.0), "b": (20.0, 25.0)}).met
+    assert not made(1, {"a": (80.0, 60.0), "b": (20.0, 25.0)}).met
 
 
 def test_report_tells_what_was_missed():
@@ -65,7 +70,7 @@ def test_report_tells_what_was_missed():
     assert json.loads(report(attempt(2, 61.5)).to_json())["fmax_mhz"] == 61.5
 
 
-def tried(outcomes, seeds, routers=("router1", "router2")):
+def tried(outcomes, seeds, routers=("router1", "router2"), **options):
     """Search with the outcome of each (seed, router): a frequency, or None if it does not end in time."""
     asked = []
 
@@ -73,9 +78,9 @@ def tried(outcomes, seeds, routers=("router1", "router2")):
         asked.append((seed, router))
         if outcomes[seed, router] is None:
             raise ToolTimeoutError(f"seed {seed}, {router} did not end")
-        return Attempt(seed=seed, router=router, seconds=1.0, clocks={"clk": (outcomes[seed, router], 60.0)}), {}
+        return made(seed, {"clk": (outcomes[seed, router], 60.0)}, router), {}
 
-    attempts, _ = search(one, seeds, routers)
+    attempts, _ = search(one, seeds, routers, **options)
     return asked, [(attempt.seed, attempt.router) for attempt in attempts]
 
 
@@ -89,6 +94,42 @@ def test_a_seed_that_ends_with_no_router_is_followed_by_the_next():
     assert tried(outcomes, [4, 5]) == (list(outcomes), [(5, "router1")])
     with pytest.raises(ToolTimeoutError, match="seed 4, router2 did not end"):
         tried(outcomes, [4])
+
+
+def test_every_seed_is_tried_where_that_is_asked():
+    outcomes = {(seed, "router1"): frequency for seed, frequency in ((1, 61.0), (2, 70.0), (3, 50.0))}
+    assert tried(outcomes, [1, 2, 3])[0] == [(1, "router1")]
+    assert tried(outcomes, [1, 2, 3], every=True)[0] == list(outcomes)
+
+
+def test_report_has_the_medians_of_what_was_tried():
+    found = report(attempt(1, 61.0), attempt(2, 70.0), attempt(3, 50.0))
+    assert found.medians == json.loads(found.to_json())["medians"] == {"clk": 61.0}
+    assert re.search(r"median +clk +61.0", found.table())
+    assert "median" not in report(attempt(1, 61.0)).table()
+
+
+NATIVE = """#!{python}
+import pathlib, sys, time
+given = dict(zip(sys.argv[1:], sys.argv[2:]))
+until = time.process_time() + 0.3
+while time.process_time() < until:
+    pass
+pathlib.Path(given["--report"]).write_text({report!r})
+"""
+
+
+def test_a_tool_that_the_environment_names_takes_the_place_of_the_wheels(tmp_path, monkeypatch):
+    tool = tmp_path / "nextpnr"
+    tool.write_text(NATIVE.format(python=sys.executable, report=REPORT))
+    tool.chmod(0o755)
+    monkeypatch.setenv("NEXTPNR_ECP5", str(tool))
+    found, _ = route(board("ulx3s-12f").make_platform(), tmp_path, "top", 7)
+    assert (found.seed, found.clocks) == (7, {"$glbnet$clk": (71.35, 60.0)})
+    assert 0.3 <= found.processor_seconds < 3
+    monkeypatch.setenv("NEXTPNR_ECP5", str(tmp_path / "missing"))
+    with pytest.raises(ToolError, match="missing cannot be started"):
+        route(board("ulx3s-12f").make_platform(), tmp_path, "top", 7)
 
 
 def test_block_ram_is_counted_by_owner(tmp_path):

@@ -201,6 +201,7 @@ CASES = [
     (("selftest", "TCP?geometry=tiny"), "the device was built as small"),
     (("info", "TCP?geometry=tiny"), "the device was built as small"),
     (("regs", "TCP?geometry=tiny"), "the device was built as small"),
+    (("build", "ulx3s-12f", "--seed", "1", "--every", "2"), "--seed is one seed and --every is many"),
 ]
 
 

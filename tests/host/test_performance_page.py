@@ -27,6 +27,11 @@ def built(tmp_path, monkeypatch):
     (tmp_path / "build/ulx3s-12f").mkdir(parents=True)
     (tmp_path / "build/ulx3s-12f/ulx3s_12f.report.json").write_text(json.dumps({
         "board": "ulx3s-12f", "geometry": "board-small", "seed": 3, "fmax_mhz": 67.7, "clock_mhz": 50.0,
+        "tools": "amaranth 0.5.10 nextpnr-0.11", "attempts": [
+            {"seed": seed, "router": "router1", "processor_seconds": 90.0,
+             "clocks": {"calc": [151.25, 150.015], "calc to chip": [400, 150], "gate.clk_in": [995, 50],
+                        "clk": [chip, 50]}}
+            for seed, chip in ((2, 49.9), (3, 67.7))],
         "resources": {"TRELLIS_COMB": [18273, 24288]}}))
     (tmp_path / "build/ulx3s-12f/ulx3s_12f.3.report.json").write_text(json.dumps({"fmax": {}, "utilization": {}}))
     return tmp_path / "performance.md"
@@ -40,7 +45,9 @@ def test_each_figure_stands_beside_its_bound(built):
                 "| loaded once and replayed | 14 | 70 | 4,286 | 4,000 | 12,500 | 93.3% |",
                 "| 100,000 | 200 | 5.0 ms |", "10 seeds, aged: 6.5 s.",
                 "| aihwkit 1.2.0, C++ engine | output and PCM read noise | 1,121 | 2.0 | 2,032 | 282.5 |",
-                "| ulx3s-12f | board-small | 3 | 67.7 of 50 | 18,273 (75%) |"):
+                "| ulx3s-12f | board-small | 18,273 (75%) |",
+                "| ulx3s-12f | 2 | router1 | 151.2 of 150, 400.0 of 150, 49.9 of 50 | 1.5 | nextpnr-0.11 |",
+                "| ulx3s-12f | 3 | router1 | 151.2 of 150, 400.0 of 150, 67.7 of 50 | 1.5 | nextpnr-0.11 |"):
         assert row in text
 
 
