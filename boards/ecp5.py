@@ -212,14 +212,14 @@ class Ecp5Cells:
         return m
 
     def get_block_memory(self, part: BlockMemory) -> Module | None:
-        """Return DP16KDs with their output registers, or None for words that would leave half of them unused.
+        """Return DP16KDs with their output registers, or None for parts or depths that one cell has not.
 
         Port A writes and port B reads. Parts of up to 9 bits share a cell, each with its own byte enable: four of 512
         words, two of 1,024, or one of 2,048. With four, each port has the pins of both.
         """
         parts, bits = part.shape.length, len(part.w_part)
         together = min(4, 1 << ceil_log2(parts))
-        while together > 2 and part.depth > _WORDS[together]:
+        while together > 1 and part.depth > _WORDS[together]:
             together //= 2
         if bits > _BYTE_BITS or part.depth > _WORDS[together]:
             return None

@@ -45,7 +45,7 @@ _FEW_FIRST = (0, 2, 1, 3)
 """Block RAMs of a block in the order in which groups take them: all four beside four multipliers crowd the wires."""
 
 _WHOLE_WORDS = 512
-"""Words of a group's weights that one block RAM has room for."""
+"""Words of a group's weights that one block RAM has room for; twice as many take two, and four times as many four."""
 
 
 def floorplan(geometry: Geometry, sites: Sites, *, chip: str) -> dict[str, str]:
@@ -96,8 +96,9 @@ def _engine(geometry: Geometry, sites: Sites, strip: Sequence[int]) -> Iterator[
             hard += 1
             for k in range(4):
                 yield f"{group}.multiplier_{k}.cell", sites.multiplier(column, row, k)
-        for first in (0,) if geometry.net_words <= _WHOLE_WORDS else (0, 2):
-            place = next((column, row, k) for k in _FEW_FIRST if (column, row, k) in free)
+        parts = min(4, -(-geometry.net_words // _WHOLE_WORDS))
+        for first in range(0, 4, 4 // parts):
+            place = min(free, key=lambda site: (abs(site[0] - column), abs(site[1] - row), _FEW_FIRST.index(site[2])))
             free.remove(place)
             yield f"{group}.weights.cell_{first}", sites.memory(*place)
     banks = [f"programming.array.states_{device}.bank_{k}.cell_0"

@@ -79,7 +79,9 @@ def cells(part):
     (BlockMemory(depth=513, parts=4, shape=signed(9)), 0, 2),
     (BlockMemory(depth=512, parts=8, shape=signed(9)), 0, 2),
     (BlockMemory(depth=2048, parts=1, shape=unsigned(9)), 0, 1),
-    (BlockMemory(depth=1025, parts=2, shape=signed(9)), 0, 0),
+    (BlockMemory(depth=1025, parts=2, shape=signed(9)), 0, 2),
+    (BlockMemory(depth=2048, parts=4, shape=signed(9)), 0, 4),
+    (BlockMemory(depth=2049, parts=2, shape=signed(9)), 0, 0),
     (BlockMemory(depth=1024, parts=4, shape=signed(10)), 0, 0),
 ])
 def test_cells_of_a_part(part, multipliers, block_rams):

@@ -64,6 +64,18 @@ def test_groups_of_logic_have_only_memories_beside_those_of_hardware():
         assert max(steps) <= 3.3
 
 
+def test_weights_of_four_block_rams_are_beside_their_multipliers_or_in_the_row_above():
+    geometry = preset("demo-fast").replace(net_words=2048)
+    sites = floorplan(geometry, ECP5_85F, chip="chip")
+    assert len(set(sites.values())) == len(sites) == 2 * (16 * 4 + 18 * 4)
+    for group in range(geometry.groups):
+        cells = {name: _place(site) for name, site in sites.items()
+                 if name.startswith(f"chip.core1.tile.engine.group_{group}.")}
+        assert sum(kind == "EBR" for _, _, kind in cells.values()) == 4
+        xs = [x for x, _, _ in cells.values()]
+        assert max(xs) - min(xs) <= 6 + 9 * geometry.soft(group)
+
+
 @pytest.mark.parametrize(("changes", "named"), [
     ({"lanes": 8, "transport": 2}, "groups of 2 multipliers"),
     ({"lanes": 112}, "28 groups"),
