@@ -10,12 +10,13 @@ memory is undefined at power up: the store begins by clearing it.
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, unsigned
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import bits_for, ceil_log2
 
 from rtl.arbiter import Arbiter
 from rtl.cells import CellAccess
 from rtl.params import Geometry
+from rtl.relay import Relay
 from rtl.sdram import WORD_BITS, SdramRequest
 
 __all__ = ["CellRun", "MemoryShare", "StateMemorySignature", "StateStore"]
@@ -65,7 +66,7 @@ class StateStore(wiring.Component):
     Members
     -------
     run : CellRun, in
-        Steady while it is moved.
+        Taken in the clock before the first one that is `busy`.
     load, save : In(1)
         Move the run; stays until `done`.
     done : Out(1)
@@ -96,19 +97,18 @@ class StateStore(wiring.Component):
         request, w, r = self.memory.request, self.memory.w, self.memory.r
 
         address = Signal(cell_bits(g), reset_less=True)  # of the next request
-        asked, moved = Signal.like(self.run.count), Signal.like(self.run.count)  # cells asked for, and moved
+        stride = Signal.like(self.run.stride, reset_less=True)
+        unasked, unmoved = Signal.like(self.run.count), Signal.like(self.run.count)  # cells
         window = Signal(len(self.run.first), reset_less=True)
         word = Signal(ceil_log2(words))
         waited = Signal(range(self.state_latency + 2))
         clearing = Signal(init=1)
-        count, stride = Signal.like(self.run.count), Signal.like(self.run.stride)
         m.d.comb += [
             request.payload.last.eq(words - 1), request.payload.address.eq(Cat(Const(0, ceil_log2(words)), address)),
-            count.eq(Mux(clearing, g.cells, self.run.count)), stride.eq(Mux(clearing, 1, self.run.stride)),
-            self.state.cell.eq(window), self.wear.cell.eq(window), self.memory.active.eq(self.busy),
+            self.state.cell.eq(window), self.wear.cell.eq(window),
         ]
         with m.If(request.valid & request.ready):
-            m.d.sync += [address.eq(address + stride), asked.eq(asked + 1)]
+            m.d.sync += [address.eq(address + stride), unasked.eq(unasked - 1)]
 
         kept = Signal(data.ArrayLayout(unsigned(WORD_BITS), words))
         for k in range(g.devices):
@@ -118,33 +118,37 @@ class StateStore(wiring.Component):
         m.d.comb += w.payload.eq(Mux(clearing, 0, kept[word]))
 
         transferred = Signal()
+        with m.If(self.busy):
+            m.d.comb += self.memory.active.eq((unmoved != 0) | request.valid)
         with m.If(transferred):
             m.d.sync += word.eq(word + 1)
             with m.If(word == words - 1):
-                m.d.sync += [window.eq(window + 1), moved.eq(moved + 1), waited.eq(0)]
+                m.d.sync += [window.eq(window + 1), unmoved.eq(unmoved - 1), waited.eq(0)]
 
         with m.FSM():
             with m.State("Idle"):
-                m.d.sync += [address.eq(Mux(clearing, 0, self.run.base)), asked.eq(0), moved.eq(0),
-                             window.eq(self.run.first), waited.eq(0)]
+                count = Mux(clearing, g.cells, self.run.count)
+                m.d.sync += [address.eq(Mux(clearing, 0, self.run.base)), stride.eq(Mux(clearing, 1, self.run.stride)),
+                             unasked.eq(count), unmoved.eq(count), window.eq(self.run.first), waited.eq(0)]
+                m.d.comb += self.memory.active.eq(self.save | self.load | clearing)
                 with m.If(self.save | clearing):
                     m.next = "Save"
                 with m.Elif(self.load):
                     m.next = "Load"
             with m.State("Load"):
-                m.d.comb += [self.busy.eq(1), request.valid.eq(asked != count), r.ready.eq(1), transferred.eq(r.valid),
+                m.d.comb += [self.busy.eq(1), request.valid.eq(unasked != 0), r.ready.eq(1), transferred.eq(r.valid),
                              Cat(self.state.mask, self.wear.mask if g.wear_bits else []).eq(r.valid << word)]
-                with m.If(moved == count):
+                with m.If(unmoved == 0):
                     m.next = "Done"
             with m.State("Save"):
                 m.d.comb += [
-                    self.busy.eq(1), request.valid.eq(asked != count), request.payload.write.eq(1),
-                    w.valid.eq((moved != count) & ((waited == self.state_latency) | clearing)),
+                    self.busy.eq(1), request.valid.eq(unasked != 0), request.payload.write.eq(1),
+                    w.valid.eq((unmoved != 0) & ((waited == self.state_latency) | clearing)),
                     transferred.eq(w.valid & w.ready),
                 ]
                 with m.If(waited != self.state_latency):
                     m.d.sync += waited.eq(waited + 1)
-                with m.If(moved == count):
+                with m.If((unmoved == 0) & ~request.valid):
                     m.d.sync += clearing.eq(0)
                     m.next = "Done"
                     with m.If(clearing):
@@ -157,6 +161,9 @@ class StateStore(wiring.Component):
 
 class MemoryShare(wiring.Component):
     """One memory for the stores of several engines: it belongs to one of them from its request to its end.
+
+    Requests and words to write leave a clock later, through registers: no path leads from a store through the
+    controller and back.
 
     Members
     -------
@@ -177,21 +184,26 @@ class MemoryShare(wiring.Component):
         m.submodules.arbiter = arbiter = Arbiter(count)
         owner, held = Signal(range(max(2, count))), Signal()
         active = Cat(user.active for user in self.users)
-        m.d.comb += [arbiter.requests.eq(active), arbiter.enable.eq(~held), memory.active.eq(held)]
+        free = (active & (1 << owner)) == 0
+        m.d.comb += [arbiter.requests.eq(active), arbiter.enable.eq(~held | free), memory.active.eq(held)]
         with m.If(arbiter.grants.any()):
             m.d.sync += [owner.eq(arbiter.choice), held.eq(1)]
-        with m.Elif((active & (1 << owner)) == 0):
+        with m.Elif(free):
             m.d.sync += held.eq(0)
+        request, w = (Relay(shape=way.payload.shape()) for way in (memory.request, memory.w))
+        m.submodules += request, w
+        connect(m, request.o, flipped(memory.request))
+        connect(m, w.o, flipped(memory.w))
         for k, user in enumerate(self.users):
             with m.If(held & (owner == k)):
                 address = Cat(user.request.payload.address, Const(k, ceil_log2(count)))
                 m.d.comb += [
-                    memory.request.valid.eq(user.request.valid), user.request.ready.eq(memory.request.ready),
-                    memory.request.payload.write.eq(user.request.payload.write),
-                    memory.request.payload.address.eq(address),
-                    memory.request.payload.last.eq(user.request.payload.last),
-                    memory.w.valid.eq(user.w.valid), memory.w.payload.eq(user.w.payload),
-                    user.w.ready.eq(memory.w.ready), user.r.valid.eq(memory.r.valid), memory.r.ready.eq(user.r.ready),
+                    request.i.valid.eq(user.request.valid), user.request.ready.eq(request.i.ready),
+                    request.i.payload.write.eq(user.request.payload.write),
+                    request.i.payload.address.eq(address),
+                    request.i.payload.last.eq(user.request.payload.last),
+                    w.i.valid.eq(user.w.valid), w.i.payload.eq(user.w.payload),
+                    user.w.ready.eq(w.i.ready), user.r.valid.eq(memory.r.valid), memory.r.ready.eq(user.r.ready),
                 ]
             m.d.comb += user.r.payload.eq(memory.r.payload)
         return m
