@@ -74,7 +74,7 @@ PARTS: dict[str, Callable[[Geometry], Any]] = {
     "core: tile and physics": lambda geometry: _core(_one(geometry)),
     "tile, two pairs": lambda geometry: _tile(_one(geometry, pairs=2)),
     "core, two pairs": lambda geometry: _core(_one(geometry, pairs=2)),
-    "port": lambda geometry: _port(geometry.replace(batch_words=0)),
+    "port": lambda geometry: _port(geometry.replace(batch_words=0, batch_store="block")),
     "port with a batch": lambda geometry: _port(geometry.replace(batch_words=max(geometry.batch_words, _BATCH_WORDS))),
 }
 

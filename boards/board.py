@@ -86,8 +86,14 @@ class Board:
     sdram: SdramPart | None = None
 
     def __post_init__(self) -> None:
-        if self.geometry.state_store == "sdram" and not self.sdram:
-            raise ValueError(f"{self.name} has no sdram, where {self.geometry.name} keeps its states")
+        geometry = self.geometry
+        kept = " and ".join(what for what, there in (("states", geometry.states_in_sdram),
+                                                     ("batch", geometry.batch_in_sdram)) if there)
+        if kept and not self.sdram:
+            raise ValueError(f"{self.name} has no sdram, where {geometry.name} keeps its {kept}")
+        if self.sdram and geometry.memory_address_bits > self.sdram.address_bits:
+            raise ValueError(f"the sdram of {self.name} has {1 << self.sdram.address_bits:,} words, but {kept} of "
+                             f"{geometry.name} take {1 << geometry.memory_address_bits:,}")
 
     def make_platform(self) -> Any:
         """Return a new platform with the family's own cells: it can build one design only."""
@@ -200,7 +206,7 @@ class BoardTop(wiring.Component):
 
         if "sdram" in self.chip.signature.members:
             m.submodules.sdram = sdram = Sdram(part=self.board.sdram, clock_hz=self.clock_hz,
-                                               words=self.board.geometry.kept_words)
+                                               words=self.board.geometry.memory_burst)
             attach(m, self.chip.sdram, sdram)
             with_pads(m, sdram, lambda part: pins.port(("sdram", 0, part)))
 

@@ -73,7 +73,7 @@ def _strips(geometry: Geometry, sites: Sites) -> Iterator[list[int]]:
     """Yield the block columns of each engine, from its inner edge outwards."""
     width = -(-(geometry.groups - geometry.soft_groups) // len(sites.multiplier_rows))
     count = len(sites.columns)
-    in_block = geometry.state_store == "block"
+    in_block = not geometry.states_in_sdram
     if geometry.engines != 2 or geometry.transport != 4 or (in_block and geometry.state_bits > 9) \
             or 2 * width > count:
         raise ValueError(f"no floorplan for {geometry.engines} engines of {geometry.groups} groups of "
@@ -103,7 +103,7 @@ def _engine(geometry: Geometry, sites: Sites, strip: Sequence[int]) -> Iterator[
             yield f"{group}.weights.cell_{first}", sites.memory(*place)
     banks = [f"programming.array.states_{device}.bank_{k}.cell_0"
              for k in range(StateMemory.banks_of(geometry.cells))
-             for device in range(geometry.devices) if geometry.state_store == "block"]
+             for device in range(geometry.devices) if not geometry.states_in_sdram]
     if len(banks) > len(free):
         raise ValueError(f"{len(banks)} banks of states do not fit the {len(free)} block RAMs left in a strip")
     yield from zip(banks, (sites.memory(*place) for place in free), strict=False)

@@ -8,7 +8,7 @@ and a phase for each frequency; it would pay above some 80 MHz, where half a clo
 
 from typing import Any
 
-from amaranth.hdl import Array, Cat, Module, Signal, unsigned
+from amaranth.hdl import Array, Cat, ClockSignal, Instance, Module, Signal, unsigned
 from amaranth.lib import io, memory, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -37,15 +37,46 @@ def with_pads(m: Module, sdram: Sdram, port: Any) -> None:
     m.d.comb += [dq.o.eq(pins.o), dq.oe.eq(pins.oe), pins.i.eq(dq.i), clock.o[0].eq(0), clock.o[1].eq(1)]
 
 
+class _Words(wiring.Component):
+    """The words of a twin, a power of two: block RAM where a platform has it, else the Verilog beside this file, as
+    Amaranth would write out each word of 32 MB.
+
+    Members
+    -------
+    read, word : a word is there a clock after its place
+    write, data, enable : a word is written, in each half that is enabled
+    """
+
+    def __init__(self, address_bits: int):
+        self._address_bits = address_bits
+        super().__init__({"read": In(address_bits), "word": Out(WORD_BITS), "write": In(address_bits),
+                          "data": In(WORD_BITS), "enable": In(2)})
+
+    def elaborate(self, platform):
+        if platform is None:
+            return Instance("sdram_words", p_ADDRESS_BITS=self._address_bits, i_clk=ClockSignal(), i_read=self.read,
+                            o_word=self.word, i_write=self.write, i_data=self.data, i_enable=self.enable)
+        m = Module()
+        depth = 1 << self._address_bits
+        m.submodules.words = words = memory.Memory(
+            shape=unsigned(WORD_BITS), depth=depth, init=[0x5EED] * min(depth, _DIRTY_WORDS))
+        read, write = words.read_port(), words.write_port(granularity=WORD_BITS // 2)
+        m.d.comb += [
+            read.addr.eq(self.read), read.en.eq(1), self.word.eq(read.data), write.addr.eq(self.write),
+            write.data.eq(self.data), write.en.eq(self.enable),
+        ]
+        return m
+
+
 class SdramTwin(wiring.Component):
     """A part with its pads, clock for clock, for a controller that keeps to its limits: it checks none.
 
-    `words` at the beginning of the address space exist, a power of two; the first ones are not zero at power up.
+    Words with addresses of `address_bits` exist; the first ones are not zero at power up.
     """
 
-    def __init__(self, *, part: SdramPart, words: int):
+    def __init__(self, *, part: SdramPart, address_bits: int):
         self.part = part
-        self.words = words
+        self.address_bits = address_bits
         super().__init__({"pins": In(SdramPins(part))})
 
     def elaborate(self, platform):
@@ -59,20 +90,19 @@ class SdramTwin(wiring.Component):
         rows = Array(Signal(part.row_bits, name=f"row_{k}") for k in range(1 << part.bank_bits))
         with m.If(ras & ~cas & ~we):
             m.d.sync += rows[bank].eq(address)
-        m.submodules.words = words = memory.Memory(
-            shape=unsigned(WORD_BITS), depth=self.words, init=[0x5EED] * min(self.words, _DIRTY_WORDS))
-        read, write = words.read_port(), words.write_port(granularity=WORD_BITS // 2)
+        m.submodules.words = words = _Words(self.address_bits)
         place = Cat(address[:part.column_bits], bank, rows[bank])
         m.d.comb += [
-            read.addr.eq(place), read.en.eq(1), write.addr.eq(place), write.data.eq(word),
-            write.en.eq(~mask & (~ras & cas & we & oe).replicate(2)),
-            pins.i.eq(delay(m, read.data, part.cas - 1, "word")),
+            words.read.eq(place), words.write.eq(place), words.data.eq(word),
+            words.enable.eq(~mask & (~ras & cas & we & oe).replicate(2)),
+            pins.i.eq(delay(m, words.word, part.cas - 1, "word")),
         ]
         return m
 
 
 class ChipWithMemory(wiring.Component):
-    """A chip with states in SDRAM, its controller and a twin of the part: streams `rx` and `tx`, as a chip alone."""
+    """A chip with states or batch in SDRAM, its controller and a twin of the part; streams `rx` and `tx` as of a chip
+    alone."""
 
     def __init__(self, chip: Any):
         self.chip = chip
@@ -82,8 +112,8 @@ class ChipWithMemory(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         m.submodules.chip = chip = self.chip
-        m.submodules.sdram = sdram = Sdram(part=_TWIN_PART, clock_hz=_CLOCK_HZ, words=self.geometry.kept_words)
-        m.submodules.twin = twin = SdramTwin(part=_TWIN_PART, words=1 << len(chip.sdram.request.payload.address))
+        m.submodules.sdram = sdram = Sdram(part=_TWIN_PART, clock_hz=_CLOCK_HZ, words=self.geometry.memory_burst)
+        m.submodules.twin = twin = SdramTwin(part=_TWIN_PART, address_bits=self.geometry.memory_address_bits)
         attach(m, chip.sdram, sdram)
         connect(m, sdram.pins, twin.pins)
         connect(m, flipped(self.rx), chip.rx)
@@ -92,8 +122,8 @@ class ChipWithMemory(wiring.Component):
 
 
 def simulated_chip(geometry: Geometry) -> Any:
-    """Return a chip with nothing but `rx` and `tx`: with a twin of its SDRAM, if it has its states there."""
+    """Return a chip with nothing but `rx` and `tx`: with a twin of its SDRAM, if it keeps anything there."""
     from rtl.chip import Chip
 
     chip = Chip(geometry=geometry)
-    return ChipWithMemory(chip) if geometry.state_store == "sdram" else chip
+    return ChipWithMemory(chip) if geometry.memory_address_bits else chip

@@ -189,7 +189,8 @@ def _without_collection() -> Iterator[None]:
 
 
 def verilog_of(component: Any, *, name: str = "top") -> str:
-    """Return a component as Verilog, with flat port names, `clk` and `rst`."""
+    """Return a component as Verilog, with flat port names, `clk` and `rst`; with the modules beside this file that it
+    names."""
     from amaranth.back import rtlil
 
     with _without_collection():
@@ -201,4 +202,6 @@ def verilog_of(component: Any, *, name: str = "top") -> str:
         log.unlink(missing_ok=True)
         commands = ("read_rtlil design.il", "proc", "opt_clean", "write_verilog -norename -noattr design.v")
         run_yosys(commands, log=log, what="writing Verilog", cwd=directory)
-        return loop_zeros((directory / "design.v").read_text("utf-8"))
+        text = loop_zeros((directory / "design.v").read_text("utf-8"))
+    own = (path for path in sorted(Path(__file__).parent.glob("*.v")) if re.search(rf"\b{path.stem}\b", text))
+    return "\n".join([text, *(path.read_text("utf-8") for path in own)])

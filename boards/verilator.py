@@ -167,7 +167,8 @@ def _library_of(source: Any, progress: Progress) -> Path:
 
 def chip_library(geometry: Geometry, progress: Progress = _silent) -> Path:
     """Return the library of a chip, from the cache if the sources and the tools are the same as then."""
-    sources = [*sorted((_ROOT / "rtl").rglob("*.py")), Path(__file__).with_name("sdram.py")]
+    sources = [*sorted((_ROOT / "rtl").rglob("*.py")),
+               *(Path(__file__).with_name(name) for name in ("sdram.py", "sdram_words.v"))]
     key = content_hash([_tools(), repr(geometry), *(part for path in sources
                                                     for part in (path.name, path.read_bytes()))])
     index = cache_directory("verilated") / f"chip-{key}.txt"

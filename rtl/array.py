@@ -103,7 +103,7 @@ class Array(wiring.Component):
 
     def __init__(self, *, geometry: Geometry):
         self.geometry = geometry
-        self._windowed = geometry.state_store == "sdram"
+        self._windowed = geometry.states_in_sdram
         self._devices = [Device(geometry=geometry) for _ in range(geometry.program_lanes)]
         self._noise = ColumnNoise(geometry=geometry)
         self._states = [StateMemory(depth=geometry.window_cells, bits=geometry.state_bits)

@@ -5,85 +5,27 @@ clock. A vector starts only when its result has room in the port, so a host may 
 Registers and memory are in `rtl/params/registers.py`; docs/decisions/0017 tells why a replay is no opcode.
 """
 
-from amaranth.hdl import Module, Signal, unsigned
-from amaranth.lib import data, memory, stream, wiring
-from amaranth.lib.wiring import In, Out
-from amaranth.utils import exact_log2
+from amaranth.hdl import Cat, Module, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
 
+from rtl.batch_memory import BatchMemory, word_layout
+from rtl.batch_store import BatchStore
 from rtl.bus import BusRequest
+from rtl.memory_share import batch_memory
 from rtl.params import EVENT_BITS, TIME_BITS, Geometry, PortRegion
 from rtl.params.registers import register
 
-__all__ = ["HEADER_BYTES", "Batch", "BatchMemory", "word_layout"]
+__all__ = ["HEADER_BYTES", "Batch"]
 
 HEADER_BYTES = (EVENT_BITS + TIME_BITS) // 8
 """Of a vector, before its activations."""
 
-_BUS_ELEMENTS = 4  # activations in a word of the bus
+_PAGE_BITS = 2  # of a region's number: which of the memory's regions
 
 _ROOM, _VECTOR_WORDS, _WORD, _EVENT, _REPLAY = (
     register("port", PortRegion.REGISTERS, name)
     for name in ("room", "vector_words", "replay_word", "replay_event", "replay"))
-
-
-def word_layout(geometry: Geometry) -> data.StructLayout:
-    """Return the layout of W bytes of a vector, and whether they are the last."""
-    return data.StructLayout({"bytes": unsigned(8 * geometry.transport), "last": unsigned(1)})
-
-
-class BatchMemory(wiring.Component):
-    """Block RAM that is written by the bus and read in runs; a run's words come one a clock, the first after two.
-
-    Nothing but this component knows what the words are kept in: a run is what a burst of SDRAM is.
-
-    Members
-    -------
-    write, access : a word of four activations, in this clock; those past the end are lost
-    i : runs of `words` (at least one) from `word` on; the memory wraps
-    o : their words; the last of a run is marked
-    """
-
-    def __init__(self, *, geometry: Geometry):
-        self.geometry = geometry
-        run = data.StructLayout({"word": unsigned(exact_log2(geometry.batch_words)),
-                                 "words": unsigned(_VECTOR_WORDS.bits)})
-        super().__init__({
-            "write": In(1), "access": In(BusRequest),
-            "i": In(stream.Signature(run)), "o": Out(stream.Signature(word_layout(geometry))),
-        })
-
-    def elaborate(self, platform):
-        m = Module()
-        geometry = self.geometry
-        transport, parts = geometry.transport, exact_log2(geometry.batch_parts)
-        m.submodules.words = words = memory.Memory(
-            shape=unsigned(8 * transport), depth=geometry.batch_words, init=[], attrs={"no_rw_check": 1})
-        # A word that the bus fills at once has one enable: block RAM with several would be narrower.
-        enabled = 1 if parts else transport
-        write, read = words.write_port(granularity=8 * enabled), words.read_port()
-        offset = self.access.offset
-        part, word = offset[:parts], offset[parts:]
-        store = Signal()
-        m.d.comb += [write.addr.eq(word), store.eq(self.write & (word < geometry.batch_words))]
-        for k in range(transport):
-            m.d.comb += write.data.word_select(k, 8).eq(self.access.data.word_select(k % _BUS_ELEMENTS, 8))
-        for k in range(transport // enabled):
-            m.d.comb += write.en[k].eq(store & (part == k * enabled // _BUS_ELEMENTS))
-
-        left, last = Signal(_VECTOR_WORDS.bits), Signal(reset_less=True)
-        place = Signal.like(self.i.payload.word, reset_less=True)
-        m.d.comb += [
-            self.i.ready.eq(left == 0), read.addr.eq(place),
-            read.en.eq((left != 0) & (~self.o.valid | self.o.ready)),
-            self.o.payload.bytes.eq(read.data), self.o.payload.last.eq(last),
-        ]
-        with m.If(self.o.ready):
-            m.d.sync += self.o.valid.eq(0)
-        with m.If(read.en):
-            m.d.sync += [self.o.valid.eq(1), last.eq(left == 1), left.eq(left - 1), place.eq(place + 1)]
-        with m.Elif(self.i.valid & self.i.ready):
-            m.d.sync += [left.eq(self.i.payload.words), place.eq(self.i.payload.word)]
-        return m
 
 
 class Batch(wiring.Component):
@@ -93,7 +35,8 @@ class Batch(wiring.Component):
 
     Members
     -------
-    write, access : a register or a word of the memory is written, in this clock
+    write, access : a register or a word of the memory is written, in this clock; only while `ready`
+    ready : the memory, if it is off the chip, has taken the word that was written before
     value : what the register at `access.offset` holds, 0 if it is none of the batch's
     stop : start no vector any more
     outstanding : vectors whose results have not been taken; must count one that starts from the next clock on
@@ -101,27 +44,36 @@ class Batch(wiring.Component):
     active : a vector is on its way out at `o`
     started : a vector starts in this clock
     busy : a replay waits, runs, or has results outstanding: nobody else may send
+    memory : MemorySignature, out, in builds with the batch in SDRAM
     """
 
     def __init__(self, *, geometry: Geometry):
         self.geometry = geometry
         super().__init__({
-            "write": In(1), "access": In(BusRequest), "value": Out(32), "stop": In(1),
+            "write": In(1), "access": In(BusRequest), "ready": Out(1), "value": Out(32), "stop": In(1),
             "outstanding": In(range(geometry.result_vectors + 1)),
             "o": Out(stream.Signature(word_layout(geometry))),
             "active": Out(1), "started": Out(1), "busy": Out(1),
+            **({"memory": Out(batch_memory(geometry))} if geometry.batch_in_sdram else {}),
         })
 
     def elaborate(self, platform):
         m = Module()
+        m.d.comb += self.ready.eq(1)
         if not self.geometry.batch_words:
             return m
-        m.submodules.memory = words = BatchMemory(geometry=self.geometry)
+        if self.geometry.batch_in_sdram:
+            m.submodules.memory = words = BatchStore(geometry=self.geometry)
+            connect(m, words.memory, flipped(self.memory))
+        else:
+            m.submodules.memory = words = BatchMemory(geometry=self.geometry)
         room, vector_words = Signal(_ROOM.bits, init=1), Signal(_VECTOR_WORDS.bits)
         word, event, left = Signal(_WORD.bits), Signal(_EVENT.bits), Signal(_REPLAY.bits)
         begun = Signal()
         m.d.comb += [
-            words.access.eq(self.access), words.write.eq(self.write & (self.access.region == PortRegion.BATCH)),
+            words.write.payload.place.eq(Cat(self.access.offset, self.access.region[:_PAGE_BITS])),
+            words.write.payload.data.eq(self.access.data), self.ready.eq(words.write.ready),
+            words.write.valid.eq(self.write & (self.access.region[_PAGE_BITS:] == PortRegion.BATCH >> _PAGE_BITS)),
             words.i.payload.word.eq(word), words.i.payload.words.eq(vector_words),
             self.busy.eq(self.active | begun | (left != 0)),
         ]

@@ -8,11 +8,11 @@ from rtl.bus import BusDecoder
 from rtl.core import Core
 from rtl.digital import DigitalUnit
 from rtl.link import Link
+from rtl.memory_share import MemoryShare, shared_memory
 from rtl.mesh import Mesh, flit_layout
 from rtl.params import ROUTES, Geometry
 from rtl.port import Port
 from rtl.relay import Relay
-from rtl.state_store import MemoryShare, StateMemorySignature
 
 __all__ = ["Chip"]
 
@@ -20,15 +20,14 @@ __all__ = ["Chip"]
 class Chip(wiring.Component):
     """Everything between the bytes of the host link: `rx` in, `tx` out, both with back-pressure.
 
-    Builds with states in SDRAM have a port `sdram` for its controller (`rtl/sdram.py`).
+    Builds with states or the batch in SDRAM have a port `sdram` for its controller (`rtl/sdram.py`).
     """
 
     def __init__(self, *, geometry: Geometry):
         self.geometry = geometry
-        in_sdram = geometry.state_store == "sdram"
         super().__init__({
             "rx": In(stream.Signature(8)), "tx": Out(stream.Signature(8)),
-            **({"sdram": Out(StateMemorySignature(geometry, geometry.engines))} if in_sdram else {}),
+            **({"sdram": Out(shared_memory(geometry))} if geometry.memory_address_bits else {}),
         })
 
     def elaborate(self, platform):
@@ -44,11 +43,14 @@ class Chip(wiring.Component):
         m.submodules.digital = digital = DigitalUnit(geometry=geometry)
         units = [port, *cores, digital]
 
-        if geometry.state_store == "sdram":
+        if geometry.memory_address_bits:
             m.submodules.share = share = MemoryShare(geometry=geometry)
             connect(m, share.memory, flipped(self.sdram))
-            for core, user in zip(cores, share.users, strict=True):
-                connect(m, core.memory, user)
+            if geometry.states_in_sdram:
+                for core, user in zip(cores, share.states, strict=True):
+                    connect(m, core.memory, user)
+            if geometry.batch_in_sdram:
+                connect(m, port.memory, share.batch)
 
         connect(m, flipped(self.rx), link.rx)
         connect(m, link.tx, flipped(self.tx))

@@ -12,12 +12,12 @@ from amaranth.utils import bits_for
 from rtl.bus import BusDecoder, BusRequest, BusSignature
 from rtl.context import ContextLookup, context_layout, settings_layout
 from rtl.hash import SharedHash
+from rtl.memory_share import states_memory
 from rtl.mesh import flit_layout
 from rtl.params import EngineRegion, Geometry
 from rtl.params.registers import CONTEXT_STRIDE, fields
 from rtl.pipeline import register
 from rtl.programming import Programming
-from rtl.state_store import StateMemorySignature
 from rtl.tile import Tile
 from rtl.totals import Totals
 
@@ -131,7 +131,7 @@ class Core(wiring.Component):
         From and to the mesh node.
     bus : In
         Every region of an engine but ROUTES.
-    memory : StateMemorySignature, out
+    memory : MemorySignature, out
         In builds with states in SDRAM.
     """
 
@@ -142,7 +142,7 @@ class Core(wiring.Component):
             "i": In(stream.Signature(flit)),
             "o": Out(stream.Signature(flit)),
             "bus": In(BusSignature()),
-            **({"memory": Out(StateMemorySignature(geometry))} if geometry.state_store == "sdram" else {}),
+            **({"memory": Out(states_memory(geometry))} if geometry.states_in_sdram else {}),
         })
 
     def elaborate(self, platform):
@@ -163,7 +163,7 @@ class Core(wiring.Component):
             programming.tile_idle.eq(tile.idle),
         ]
 
-        if self.geometry.state_store == "sdram":
+        if self.geometry.states_in_sdram:
             connect(m, programming.memory, flipped(self.memory))
 
         # Who answers: 0 the tiles, 1 programming, 2 the registers below.

@@ -17,8 +17,10 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from rtl.batch import HEADER_BYTES, Batch, word_layout
+from rtl.batch import HEADER_BYTES, Batch
+from rtl.batch_memory import word_layout
 from rtl.bus import BusSignature
+from rtl.memory_share import batch_memory
 from rtl.mesh import flit_layout
 from rtl.params import ELEMENT_BITS, EVENT_BITS, POSITION_BITS, TIME_BITS, FlitKind, Geometry, PortRegion
 from rtl.queue import Queue
@@ -244,8 +246,9 @@ class Port(wiring.Component):
     result : results, a byte at a time
     available : a complete result waits, or is being handed out
     i, o : flits from and to the mesh
-    bus : regions REGISTERS, COUNTERS, PLAN and BATCH; never waits
+    bus : regions REGISTERS, COUNTERS, PLAN and BATCH; waits for nothing but a word that goes to SDRAM
     hops : flits that crossed a link in this clock, to be counted
+    memory : MemorySignature, out, in builds with the batch in SDRAM
     """
 
     def __init__(self, *, geometry: Geometry):
@@ -261,6 +264,7 @@ class Port(wiring.Component):
             "o": Out(flits),
             "bus": In(BusSignature()),
             "hops": In(range(4 * geometry.nodes + 1)),
+            **({"memory": Out(batch_memory(geometry))} if geometry.batch_in_sdram else {}),
         })
 
     def elaborate(self, _platform):
@@ -278,6 +282,8 @@ class Port(wiring.Component):
             with m.If(chosen):
                 m.d.comb += [cutter.i.payload.eq(source.payload), cutter.i.valid.eq(source.valid),
                              source.ready.eq(cutter.i.ready)]
+        if self.geometry.batch_in_sdram:
+            connect(m, batch.memory, flipped(self.memory))
         connect(m, cutter.o, flipped(self.o))
         connect(m, flipped(self.i), results.i)
         connect(m, results.o, flipped(self.result))
@@ -318,7 +324,7 @@ class Port(wiring.Component):
         in_plan = offset < (1 << _SEGMENT_BITS)
         accept, store = Signal(), Signal()
         m.d.comb += [
-            request.ready.eq(~response.valid),
+            request.ready.eq(~response.valid & batch.ready),
             accept.eq(request.valid & request.ready),
             store.eq(accept & access.write),
             write.addr.eq(offset),

@@ -10,9 +10,10 @@ from rtl.constants import NoiseWrite
 from rtl.context import ContextLookup, settings_layout
 from rtl.engine import NetWrite
 from rtl.hash import HashSignature
+from rtl.memory_share import states_memory
 from rtl.params import EngineOperation, EngineRegion, Geometry, Table
 from rtl.read import ReadSignature
-from rtl.state_store import StateMemorySignature, StateStore
+from rtl.state_store import StateStore
 from rtl.write_verify import WriteVerify
 
 __all__ = ["Programming"]
@@ -39,7 +40,7 @@ class Programming(wiring.Component):
     hash, hashing : Out
         The hashes of the device states, and whether the devices use them: never while `read` is answered.
     net_write, noise_write, counters : Out
-    memory : StateMemorySignature, out
+    memory : MemorySignature, out
         In builds with states in SDRAM.
     """
 
@@ -51,7 +52,7 @@ class Programming(wiring.Component):
             "hash": Out(HashSignature()).array(geometry.program_lanes), "hashing": Out(1),
             "net_write": Out(NetWrite(geometry)), "noise_write": Out(NoiseWrite(geometry)),
             "counters": Out(programming_counters),
-            **({"memory": Out(StateMemorySignature(geometry))} if geometry.state_store == "sdram" else {}),
+            **({"memory": Out(states_memory(geometry))} if geometry.states_in_sdram else {}),
         })
 
     def elaborate(self, platform):
@@ -149,7 +150,7 @@ class Programming(wiring.Component):
 
     def _store(self, m, array, operation, request):
         """Return the store of builds with states in SDRAM, and tell it what to move: a row, a column, or a cell."""
-        if self.geometry.state_store != "sdram":
+        if not self.geometry.states_in_sdram:
             return None
         record = self.lookup.record
         m.submodules.store = store = StateStore(geometry=self.geometry, state_latency=array.state_latency)

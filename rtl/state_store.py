@@ -9,37 +9,21 @@ memory is undefined at power up: the store begins by clearing it.
 """
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, unsigned
-from amaranth.lib import data, stream, wiring
-from amaranth.lib.wiring import In, Out, connect, flipped
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for, ceil_log2
 
-from rtl.arbiter import Arbiter
 from rtl.cells import CellAccess
+from rtl.memory_share import states_memory
 from rtl.params import Geometry
-from rtl.relay import Relay
-from rtl.sdram import WORD_BITS, SdramRequest
+from rtl.sdram import WORD_BITS
 
-__all__ = ["CellRun", "MemoryShare", "StateMemorySignature", "StateStore"]
+__all__ = ["CellRun", "StateStore"]
 
 
 def cell_bits(geometry: Geometry) -> int:
     """Return the bits of a cell's number."""
     return bits_for(geometry.cells - 1)
-
-
-class StateMemorySignature(wiring.Signature):
-    """A memory of words for whoever is `active`: requests of `kept_words` words, data as `rtl/sdram.py` takes it.
-
-    `engines` of them share a memory: the engine's number is the upper end of an address.
-    """
-
-    def __init__(self, geometry: Geometry, engines: int = 1):
-        words = geometry.kept_words
-        self.address_bits = ceil_log2(words) + cell_bits(geometry) + ceil_log2(engines)
-        super().__init__({
-            "request": Out(stream.Signature(SdramRequest(self.address_bits, words))),
-            "w": Out(stream.Signature(WORD_BITS)), "r": In(stream.Signature(WORD_BITS)), "active": Out(1),
-        })
 
 
 class CellRun(data.StructLayout):
@@ -75,7 +59,7 @@ class StateStore(wiring.Component):
         `state` and `wear` are in use.
     state, wear : CellAccess, out; state_o, wear_o : In
         The window. It is written one device a clock, and read while nothing else reads it.
-    memory : StateMemorySignature
+    memory : MemorySignature
     """
 
     def __init__(self, *, geometry: Geometry, state_latency: int):
@@ -87,7 +71,7 @@ class StateStore(wiring.Component):
             "state_o": In(data.ArrayLayout(unsigned(geometry.state_bits), geometry.devices)),
             "wear": Out(CellAccess(geometry, geometry.wear_bits)),
             "wear_o": In(data.ArrayLayout(unsigned(geometry.wear_bits), geometry.devices)),
-            "memory": Out(StateMemorySignature(geometry)),
+            "memory": Out(states_memory(geometry)),
         })
 
     def elaborate(self, platform):
@@ -156,54 +140,4 @@ class StateStore(wiring.Component):
             with m.State("Done"):
                 m.d.comb += self.done.eq(1)
                 m.next = "Idle"
-        return m
-
-
-class MemoryShare(wiring.Component):
-    """One memory for the stores of several engines: it belongs to one of them from its request to its end.
-
-    Requests and words to write leave a clock later, through registers: no path leads from a store through the
-    controller and back.
-
-    Members
-    -------
-    users : StateMemorySignature, in, of each engine
-    memory : StateMemorySignature of all engines, out
-    """
-
-    def __init__(self, *, geometry: Geometry):
-        self.geometry = geometry
-        super().__init__({
-            "users": In(StateMemorySignature(geometry)).array(geometry.engines),
-            "memory": Out(StateMemorySignature(geometry, geometry.engines)),
-        })
-
-    def elaborate(self, platform):
-        m = Module()
-        count, memory = self.geometry.engines, self.memory
-        m.submodules.arbiter = arbiter = Arbiter(count)
-        owner, held = Signal(range(max(2, count))), Signal()
-        active = Cat(user.active for user in self.users)
-        free = (active & (1 << owner)) == 0
-        m.d.comb += [arbiter.requests.eq(active), arbiter.enable.eq(~held | free), memory.active.eq(held)]
-        with m.If(arbiter.grants.any()):
-            m.d.sync += [owner.eq(arbiter.choice), held.eq(1)]
-        with m.Elif(free):
-            m.d.sync += held.eq(0)
-        request, w = (Relay(shape=way.payload.shape()) for way in (memory.request, memory.w))
-        m.submodules += request, w
-        connect(m, request.o, flipped(memory.request))
-        connect(m, w.o, flipped(memory.w))
-        for k, user in enumerate(self.users):
-            with m.If(held & (owner == k)):
-                address = Cat(user.request.payload.address, Const(k, ceil_log2(count)))
-                m.d.comb += [
-                    request.i.valid.eq(user.request.valid), user.request.ready.eq(request.i.ready),
-                    request.i.payload.write.eq(user.request.payload.write),
-                    request.i.payload.address.eq(address),
-                    request.i.payload.last.eq(user.request.payload.last),
-                    w.i.valid.eq(user.w.valid), w.i.payload.eq(user.w.payload),
-                    user.w.ready.eq(w.i.ready), user.r.valid.eq(memory.r.valid), memory.r.ready.eq(user.r.ready),
-                ]
-            m.d.comb += user.r.payload.eq(memory.r.payload)
         return m

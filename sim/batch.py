@@ -3,13 +3,14 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from rtl.params import Geometry, PortRegion
-from rtl.params.registers import register
+from rtl.params import BATCH_BUS_WORDS_MAX, Geometry, PortRegion
+from rtl.params.registers import REGION_SHIFT, register
 from sim.fixed import Ints
 
 __all__ = ["Batch"]
 
 _BUS_ELEMENTS = 4
+_REGIONS = range(PortRegion.BATCH, PortRegion.BATCH + (BATCH_BUS_WORDS_MAX >> REGION_SHIFT))
 
 _REGISTERS = {known.offset: known for known in (
     register("port", PortRegion.REGISTERS, name)
@@ -39,8 +40,9 @@ class Batch:
         """Write a register or four activations; anything else is ignored."""
         if not len(self.words):
             return
-        if region == PortRegion.BATCH:
-            word, part = divmod(offset, self.geometry.batch_parts)
+        if region in _REGIONS:
+            place = (region - PortRegion.BATCH << REGION_SHIFT) + offset
+            word, part = divmod(place, self.geometry.batch_parts)
             if word < len(self.words):
                 first = part * _BUS_ELEMENTS
                 elements = np.frombuffer(value.to_bytes(4, "little"), np.int8)

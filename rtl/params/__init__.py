@@ -22,7 +22,7 @@ from rtl.params.formats import (
     hash_key,
     probe_place,
 )
-from rtl.params.geometry import PRESETS, Geometry, preset
+from rtl.params.geometry import BATCH_BUS_WORDS_MAX, PRESETS, Geometry, preset
 from rtl.params.program import INSTRUCTION_FIELDS, Destination, Instruction, Mode, Operation, Post, Reduce
 from rtl.params.protocol import Opcode, Status
 from rtl.params.registers import (
@@ -44,6 +44,7 @@ __all__ = [
     "ACTIVATION_BITS",
     "ACTIVATION_MAX",
     "ADC_SHIFT",
+    "BATCH_BUS_WORDS_MAX",
     "CODE_MAX",
     "ELEMENT_BITS",
     "EVENT_BITS",

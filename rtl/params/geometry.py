@@ -10,6 +10,11 @@ NODES_MAX = 256
 CELL_WORDS_MAX = 1 << 20
 """Most words of an engine's cells: an address has 20 bits for them, one word a pair of devices."""
 
+BATCH_BUS_WORDS_MAX = 1 << 22
+"""Most words of the batch as the register bus has them, four activations each: four regions of an address."""
+_BURST_WORDS = 128
+"""Words of 16 bits of a burst from the batch in SDRAM, at most: some 12 clocks of waiting are a tenth of it."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Geometry:
@@ -73,6 +78,8 @@ class Geometry:
     """Vectors that may be sent before their results are received."""
     batch_words: int = 0
     """Words of W activations of the batch memory, from which vectors are replayed; 0 builds none."""
+    batch_store: str = "block"
+    """Where the batch is kept: "block" RAM, or "sdram", beside the states if they are there too."""
     backward: bool = False
     """Engines can also read backward: columns driven, rows integrated."""
     mesh_columns: int = 2
@@ -100,8 +107,9 @@ class Geometry:
         self._in_range("digital_words", 2, 4096)
         self._in_range("cells", 1, CELL_WORDS_MAX)
         self._in_range("result_vectors", 1, 255)
-        if self.state_store not in ("block", "sdram"):
-            raise ValueError(f"state_store must be block or sdram, not {self.state_store!r}")
+        for name in ("state_store", "batch_store"):
+            if getattr(self, name) not in ("block", "sdram"):
+                raise ValueError(f"{name} must be block or sdram, not {getattr(self, name)!r}")
         if self.pairs not in (1, 2):
             raise ValueError(f"pairs must be 1 or 2, not {self.pairs}")
         if self.cells * self.pairs > CELL_WORDS_MAX:
@@ -132,7 +140,9 @@ class Geometry:
             raise ValueError(f"column_words must be a power of two, not {self.column_words}")
         if self.batch_words & (self.batch_words - 1) or self.batch_words == 1:
             raise ValueError(f"batch_words must be 0 or a power of two from 2 on, not {self.batch_words}")
-        self._in_range("batch_words", 0, (1 << 20) // self.batch_parts)
+        self._in_range("batch_words", 0, BATCH_BUS_WORDS_MAX // self.batch_parts)
+        if self.batch_in_sdram and not self.batch_words:
+            raise ValueError("batch_store is sdram, but batch_words is 0: there is no batch to keep there")
         if self.mesh_columns > self.units:
             raise ValueError(f"mesh_columns ({self.mesh_columns}) must not exceed the {self.units} units")
         if self.nodes > NODES_MAX:
@@ -159,6 +169,53 @@ class Geometry:
         return self.devices * (2 if self.wear_bits else 1)
 
     @property
+    def states_in_sdram(self) -> bool:
+        """Whether states and wear are off the chip."""
+        return self.state_store == "sdram"
+
+    @property
+    def batch_in_sdram(self) -> bool:
+        """Whether the batch is off the chip."""
+        return self.batch_store == "sdram"
+
+    @property
+    def batch_kept_words(self) -> int:
+        """Words of 16 bits that a word of the batch takes in SDRAM, a power of two."""
+        return 1 << (-(-self.transport // 2) - 1).bit_length()
+
+    @property
+    def batch_burst(self) -> int:
+        """Words of W activations that are read from the batch in SDRAM at once, a power of two; no burst goes over a
+        multiple of it, nor over the end."""
+        return min(_BURST_WORDS // self.batch_kept_words, self.batch_words)
+
+    @property
+    def states_address_bits(self) -> int:
+        """Bits of the address of a word of 16 bits among the states of one engine in SDRAM."""
+        return (self.kept_words - 1).bit_length() + max(1, (self.cells - 1).bit_length())
+
+    @property
+    def batch_address_bits(self) -> int:
+        """Bits of the address of a word of 16 bits in the batch in SDRAM."""
+        return (self.batch_words * self.batch_kept_words - 1).bit_length()
+
+    @property
+    def memory_address_bits(self) -> int:
+        """Bits of the address of a word of 16 bits in SDRAM, 0 if nothing is there.
+
+        Of states and batch each has a half, so that they cannot meet: the highest bit is 1 in the batch's.
+        """
+        states = self.states_address_bits + (self.engines - 1).bit_length() if self.states_in_sdram else 0
+        batch = self.batch_address_bits if self.batch_in_sdram else 0
+        return max(states, batch) + bool(states and batch)
+
+    @property
+    def memory_burst(self) -> int:
+        """Most words of 16 bits that are read or written in SDRAM by one request."""
+        return max(self.kept_words if self.states_in_sdram else 1,
+                   max(2, self.batch_burst * self.batch_kept_words) if self.batch_in_sdram else 1)
+
+    @property
     def window_halves(self) -> int:
         """Cells of each half of the window for ageing: a column of states in one, the next column in the other."""
         return 1 << (self.rows - 1).bit_length()
@@ -166,7 +223,7 @@ class Geometry:
     @property
     def window_cells(self) -> int:
         """Cells whose states are in block RAM: all, or a row and two columns of those in SDRAM, at different times."""
-        return self.cells if self.state_store == "block" else max(self.columns, 2 * self.window_halves)
+        return max(self.columns, 2 * self.window_halves) if self.states_in_sdram else self.cells
 
     @property
     def net_max(self) -> int:
@@ -290,9 +347,9 @@ PRESETS = _presets(
              result_words=32, result_vectors=4, mesh_columns=3),
     Geometry(name="tiny-sdram", engines=2, contexts=4, rows=8, columns=8, lanes=4, net_words=32, cells=256,
              state_store="sdram", column_words=32, digital_words=128, instructions=16, programs=4, routes=16,
-             result_words=32, result_vectors=4),
+             result_words=32, result_vectors=4, batch_words=1024, batch_store="sdram"),
     Geometry(name="demo", state_bits=9),
-    Geometry(name="demo-sdram", state_store="sdram", batch_words=1 << 15),
+    Geometry(name="demo-sdram", state_store="sdram", batch_words=1 << 22, batch_store="sdram"),
     Geometry(name="demo-stream", state_store="sdram", program_lanes=2, contexts=32, cells=1 << 17, column_words=2048,
              digital_words=2048),
     Geometry(name="demo-fast", contexts=5, rows=216, lanes=216, pump=3, soft_groups=2, cells=51200, digital_words=512,

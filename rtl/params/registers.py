@@ -25,8 +25,9 @@ class PortRegion(enum.IntEnum):
     COUNTERS = 1
     PLAN = 2
     """segment -> route | words << 8 | position << 16: how a sent vector is cut into messages."""
-    BATCH = 3
-    """word * batch_parts + part -> 4 activations, the first lowest: vectors to be replayed, one after another."""
+    BATCH = 8
+    """word * batch_parts + part -> 4 activations, the first lowest: vectors to be replayed, one after another. It
+    goes on through the three regions behind it."""
     ROUTES = 15
 
 
@@ -245,7 +246,7 @@ def _registers() -> tuple[Register, ...]:
         Register("port", port.REGISTERS, "room", 2, 8, "rw", "vectors whose results the port holds: a replayed one "
                  "starts when fewer are outstanding; as the four below, 0 in a build without batch memory"),
         Register("port", port.REGISTERS, "vector_words", 3, 14, "rw", "words of a replayed vector"),
-        Register("port", port.REGISTERS, "replay_word", 4, 20, "rw", "first word, in BATCH, of the next vector that is "
+        Register("port", port.REGISTERS, "replay_word", 4, 22, "rw", "first word, in BATCH, of the next vector that is "
                  "replayed; goes on with each that starts; BATCH wraps"),
         Register("port", port.REGISTERS, "replay_event", 5, 32, "rw", "event of that vector; goes on, too"),
         Register("port", port.REGISTERS, "replay", 6, 20, "rw", "vectors still to start: writing begins a replay when "

@@ -23,5 +23,16 @@ def test_every_pin_has_its_pad(tmp_path):
 
 
 def test_a_board_without_is_refused():
-    with pytest.raises(ValueError, match="ulx3s-85f has no sdram, where demo-sdram keeps its states"):
+    with pytest.raises(ValueError, match=r"^ulx3s-85f has no sdram, where demo-sdram keeps its states and batch$"):
         dataclasses.replace(board("ulx3s-85f"), geometry=preset("demo-sdram"))
+    batch = preset("demo").replace(batch_words=1 << 20, batch_store="sdram")
+    with pytest.raises(ValueError, match=r"^ulx3s-85f has no sdram, where demo keeps its batch$"):
+        dataclasses.replace(board("ulx3s-85f"), geometry=batch)
+
+
+def test_a_board_with_too_little_is_refused():
+    target = board("ulx3s-85f-sdram")
+    part = dataclasses.replace(target.sdram, row_bits=12)
+    with pytest.raises(ValueError, match=r"^the sdram of ulx3s-85f-sdram has 8,388,608 words, but states and batch of "
+                                         "demo-sdram take 16,777,216$"):
+        dataclasses.replace(target, sdram=part)

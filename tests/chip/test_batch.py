@@ -6,7 +6,7 @@ import pytest
 from host.backend import LinkBackend
 from host.device import Device
 from host.link import Link
-from rtl.params import PortRegion, preset
+from rtl.params import EngineOperation, EngineRegion, PortRegion, preset
 from sim.presets import technology
 from tests.chip.machine import OwnedChip, images, linked, model, place, verilated
 from tests.chip.test_link_errors import Cable, Patient, gates
@@ -17,9 +17,9 @@ SIZES = (13, 8, 6)
 COUNT = 12
 
 
-def ready(device):
+def ready(device, geometry=TINY):
     """Return a programmed device with inputs loaded."""
-    device.configure(place(SIZES, 1, TINY))
+    device.configure(place(SIZES, 1, geometry))
     device.program(technology("pcm"), how="statistical")
     device.load(images(SIZES, 2, COUNT))
     return device
@@ -49,6 +49,23 @@ def check(found, expected):
 def test_gates_replay_what_the_model_does(expected):
     with ready(verilated(TINY, rx=3, tx=11, seed=5)) as device:
         check(course(device), expected)
+
+
+@pytest.mark.parametrize("pace", [{}, {"rx": 3, "tx": 11}], ids=["at once", "a slow line"])
+def test_a_batch_in_sdram(pace):
+    """Beside the states: written no faster than SDRAM takes it, replayed while engines read their states there."""
+    geometry = preset("tiny-sdram")
+    opened = verilated(geometry, seed=5, **pace), model(geometry, seed=5)
+    with ready(opened[0], geometry) as device, ready(opened[1], geometry) as twin:
+        check(*(course(one) for one in (device, twin)))
+        for _ in range(2):
+            found = []
+            for one in (device, twin):
+                for unit in (1, 2):  # sweeps that nobody waits for
+                    one.backend.write(unit, EngineRegion.REGISTERS, 0, [EngineOperation.AGE])
+                found.append(one.replay_codes(1))
+            check(*found)
+        check(*(one.read_back() for one in (device, twin)))
 
 
 @pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow)])

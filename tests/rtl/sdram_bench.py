@@ -1,4 +1,4 @@
-"""A controller and a part that checks its limits, behind whatever has its states in SDRAM."""
+"""A controller and a part that checks its limits, behind whatever keeps something in SDRAM."""
 
 import dataclasses
 
@@ -31,6 +31,6 @@ class Part:
 
 def with_part(m, memory) -> Part:
     """Add a controller for a memory port to a module; return the part whose `bench` must run beside it."""
-    m.submodules.sdram = controller = Sdram(part=SdramPart(t_power_up=_POWER_UP), clock_hz=_CLOCK_HZ, words=8)
+    m.submodules.sdram = controller = Sdram(part=SdramPart(t_power_up=_POWER_UP), clock_hz=_CLOCK_HZ, words=128)
     attach(m, memory, controller)
     return Part(controller)

@@ -4,14 +4,19 @@ import random
 
 import numpy as np
 import pytest
+from amaranth.hdl import Module
+from amaranth.lib.wiring import connect
 
-from rtl.batch import BatchMemory
+from rtl.batch_memory import BatchMemory
+from rtl.batch_store import BatchStore
+from rtl.memory_share import MemoryShare
 from rtl.params import FlitKind, PortRegion, preset
 from rtl.port import Port
 from sim.batch import Batch as BatchModel
 from sim.port import Port as PortModel
 from tests.rtl.bench import simulate as simulate_all
 from tests.rtl.flits import access, always, as_flit, get, message, often, put, seldom
+from tests.rtl.sdram_bench import with_part
 from tests.rtl.test_port import body, flits_of
 
 TINY = preset("tiny")
@@ -21,40 +26,51 @@ WORDS = sum(words for _, words, _ in PLAN)
 SEGMENTS, ROOM, VECTOR_WORDS, REPLAY_WORD, REPLAY = 1, 2, 3, 4, 6
 
 
-def simulate(dut, *testbenches):
+def simulate(dut, *testbenches, processes=()):
     """Run them, each to its end; one that waits for what never comes fails."""
     async def patience(ctx):
         for _ in range(3_000):
             await ctx.tick()
         raise AssertionError("something waits for what never comes")
 
-    simulate_all(dut, *testbenches, processes=[patience])
+    simulate_all(dut, *testbenches, processes=[patience, *processes])
 
 
+def beside_its_part(dut):
+    """Return the design around a component with a memory, and the part that runs beside it if that is SDRAM."""
+    if not dut.geometry.batch_in_sdram:
+        return dut, []
+    m = Module()
+    m.submodules.dut = dut
+    m.submodules.share = share = MemoryShare(geometry=dut.geometry)
+    connect(m, dut.memory, share.batch)
+    return m, [with_part(m, share.memory).bench]
+
+
+@pytest.mark.parametrize("store", ["block", "sdram"])
 @pytest.mark.parametrize(("transport", "go_in", "go_out"), [
     (2, often, seldom), (4, always, always), (4, often, seldom), (4, seldom, often), (6, often, seldom),
     (16, seldom, often)])
-def test_runs_of_words(transport, go_in, go_out):
-    geometry = TINY.replace(transport=transport, rows=3 * transport, lanes=transport, batch_words=16)
-    dut, model, rng = BatchMemory(geometry=geometry), BatchModel(geometry), np.random.default_rng(transport)
-    offsets = rng.permutation(20 * geometry.batch_parts).tolist()  # some lie past the end
+def test_runs_of_words(store, transport, go_in, go_out):
+    geometry = TINY.replace(transport=transport, rows=3 * transport, lanes=transport, batch_words=16, batch_store=store)
+    model, rng = BatchModel(geometry), np.random.default_rng(transport)
+    dut = (BatchStore if store == "sdram" else BatchMemory)(geometry=geometry)
+    design, parts = beside_its_part(dut)
+    places = rng.permutation(20 * geometry.batch_parts).tolist()  # some lie past the end
+    writes = [{"place": place, "data": int(rng.integers(1 << 32))} for place in places]
     runs = [{"word": int(rng.integers(16)), "words": int(rng.integers(1, 20))} for _ in range(8)]
     got = []
 
     async def load_and_ask(ctx):
-        ctx.set(dut.write, 1)
-        for offset in offsets:
-            value = int(rng.integers(1 << 32))
-            ctx.set(dut.access, {"region": PortRegion.BATCH, "write": 1, "offset": offset, "data": value})
-            model.write(PortRegion.BATCH, offset, value)
-            await ctx.tick()
-        ctx.set(dut.write, 0)
+        await put(ctx, dut.write, writes, go=go_in, rng=random.Random(3))
         await put(ctx, dut.i, runs, go=go_in, rng=random.Random(1))
 
     async def take(ctx):
         got.extend(await get(ctx, dut.o, sum(run["words"] for run in runs), go=go_out, rng=random.Random(2)))
 
-    simulate(dut, load_and_ask, take)
+    simulate(design, load_and_ask, take, processes=parts)
+    for write in writes:
+        model.write(PortRegion.BATCH, write["place"], write["data"])
     expected = [(int.from_bytes(model.words[(run["word"] + k) % 16].tobytes(), "little"), int(k == run["words"] - 1))
                 for run in runs for k in range(run["words"])]
     assert [(word.bytes, word.last) for word in got] == expected
@@ -62,13 +78,13 @@ def test_runs_of_words(transport, go_in, go_out):
 
 
 def loaded(vectors, *, room=4, words=WORDS, first=2, plan=PLAN):
-    """Writes that make a port ready to replay vectors (N, words * W) from the word `first` on."""
+    """Writes that make a port ready to replay vectors (N, words * W) from the word `first` on; W is that of `TINY`."""
     data = np.pad(vectors.astype(np.int8), ((0, 0), (0, words * W - vectors.shape[1]))).ravel().view("<u4")
     return [*((PortRegion.PLAN, k, route | size << 8 | position << 16)
               for k, (route, size, position) in enumerate(plan)),
             (PortRegion.REGISTERS, 0, 2), (PortRegion.REGISTERS, SEGMENTS, len(plan)),
             (PortRegion.REGISTERS, ROOM, room), (PortRegion.REGISTERS, VECTOR_WORDS, words),
-            *((PortRegion.BATCH, first + k, int(word)) for k, word in enumerate(data))]
+            *((PortRegion.BATCH + (first + k >> 20), first + k & 0xFFFFF, int(word)) for k, word in enumerate(data))]
 
 
 async def replay(ctx, bus, word, event, count):
@@ -170,6 +186,32 @@ def test_a_vector_of_another_length_than_the_plan_hangs_nothing(size):
     fitted = np.pad(vectors, ((0, 0), (0, WORDS * W)))[:, :WORDS * W]
     messages = model.send(np.array([7, 8]), np.zeros(2, np.int64), fitted)
     assert got == [flit for k in range(2) for flit in flits_of(messages, k)]
+
+
+def test_words_beyond_a_region_come_from_the_next():
+    """Over the border between two regions of the bus, in SDRAM; the same places of another region hold other words."""
+    geometry, first, vectors = TINY.replace(batch_words=1 << 22, batch_store="sdram"), (3 << 20) - 7, some_vectors(3)
+    dut, model, got = Port(geometry=geometry), PortModel(geometry), []
+    design, parts = beside_its_part(dut)
+    writes = [*loaded(vectors, first=first), *loaded(-vectors, first=first & 0xFFFFF), *loaded(-vectors, first=0)]
+
+    async def host(ctx):
+        for region, offset, value in writes:
+            await access(ctx, dut.bus, region, offset, value)
+        await replay(ctx, dut.bus, first, 7, 3)
+
+    async def mesh(ctx):
+        for _ in range(3):
+            got.extend(as_flit(f) for f in await get(ctx, dut.o, len(PLAN) + WORDS))
+            await put(ctx, dut.i, message(1, FlitKind.PARTIAL, 7, 0, [0] * W, W))
+
+    simulate(design, host, mesh, processes=parts)
+    for write in [*writes, (PortRegion.REGISTERS, REPLAY_WORD, first), (PortRegion.REGISTERS, REPLAY, 3)]:
+        model.write(*write)
+    _, replayed = model.batch.start(3)
+    np.testing.assert_array_equal(replayed, vectors)
+    messages = model.send(np.array([7, 8, 9]), np.zeros(3, np.int64), vectors)
+    assert got == [flit for k in range(3) for flit in flits_of(messages, k)]
 
 
 def test_a_replay_begins_when_no_result_is_outstanding_and_keeps_others_out():

@@ -40,8 +40,10 @@ from rtl.params import PRESETS, Geometry, preset
     ({"pairs": 2, "cells": (1 << 19) + 1}, r"cells \(524289\) of 2 pairs must not exceed 1048576 pairs: "
      "no address would tell the others"),
     ({"batch_words": 100}, "batch_words must be 0 or a power of two from 2 on, not 100"),
-    ({"batch_words": 1 << 21}, "batch_words must be 0 to 1048576, not 2097152"),
-    ({"transport": 8, "batch_words": 1 << 20}, "batch_words must be 0 to 524288, not 1048576"),
+    ({"batch_words": 1 << 23}, "batch_words must be 0 to 4194304, not 8388608"),
+    ({"transport": 8, "batch_words": 1 << 22}, "batch_words must be 0 to 2097152, not 4194304"),
+    ({"batch_store": "tape"}, "batch_store must be block or sdram, not 'tape'"),
+    ({"batch_store": "sdram"}, "batch_store is sdram, but batch_words is 0: there is no batch to keep there"),
     ({"result_vectors": 256}, "result_vectors must be 1 to 255, not 256"),
     ({"cells": (1 << 20) + 1}, "cells must be 1 to 1048576, not 1048577"),
 ])
@@ -65,6 +67,20 @@ def test_parameters_have_names():
 ])
 def test_widths(name, widths):
     assert (preset(name).net_bits, preset(name).charge_bits) == widths
+
+
+@pytest.mark.parametrize(("changes", "bits"), [
+    # states: cell, word of a cell, engine; batch: word, word of 16 bits; one more bit tells which
+    ({"state_store": "block", "batch_store": "block"}, 0),
+    ({"batch_store": "block"}, 8 + 1 + 1),
+    ({"batch_store": "block", "engines": 3, "cells": 257, "wear_bits": 1}, 9 + 2 + 2),
+    ({"state_store": "block"}, 10 + 1),
+    ({"state_store": "block", "transport": 2, "batch_words": 64}, 6),
+    ({"transport": 8, "lanes": 8}, 1 + 10 + 2),
+    ({"batch_words": 64}, 1 + 8 + 1 + 1),
+])
+def test_addresses_of_a_memory_off_the_chip(changes, bits):
+    assert preset("tiny-sdram").replace(**changes).memory_address_bits == bits
 
 
 def test_presets_are_known_by_their_own_names():
