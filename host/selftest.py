@@ -17,7 +17,7 @@ from host.errors import BitlineError
 from rtl.params import ACTIVATION_MAX, ADC_SHIFT, DigitalRegion, EngineOperation, EngineRegion, PortRegion, Table
 from rtl.params.formats import AFFINE_SHIFT, CODE_BITS, CODE_MAX, ELEMENT_BITS
 from rtl.params.geometry import Geometry
-from rtl.params.registers import COLUMN_STRIDE, CONTEXT_STRIDE, ROUTES, column_fields, fields
+from rtl.params.registers import COLUMN_STRIDE, CONTEXT_STRIDE, ROUTES, column_fields, fields, register
 from sim.fixed import Ints
 from sim.mesh import tree
 
@@ -47,6 +47,8 @@ def check_device(backend: Backend, *, seed: int, screen: Screen) -> dict[str, An
     """Return failures (sentences), and how many integers were compared and differ."""
     test = _Test(backend, np.random.default_rng(seed))
     steps: list[tuple[str, Callable[[], None]]] = [("digital memory", test.digital_memory)]
+    if backend.geometry.batch_words:
+        steps.append(("batch memory", test.batch_memory))
     for unit in range(1, backend.geometry.engines + 1):
         steps.append((f"engine {unit}: state and column memory", partial(test.engine_memory, unit)))
         steps.append((f"engine {unit}: lanes and words", partial(test.engine, unit, screen)))
@@ -105,21 +107,39 @@ class _Test:
         self.compare(f"engine {unit}", got, states, lambda word: f"state word {word}")
         registers = column_fields(geometry)
         words = np.zeros((geometry.column_words, COLUMN_STRIDE), np.int64)
-        for register in registers:
-            words[:, register.offset] = self.rng.integers(0, 1 << register.bits, geometry.column_words)
+        for known in registers:
+            words[:, known.offset] = self.rng.integers(0, 1 << known.bits, geometry.column_words)
         self.write(unit, EngineRegion.COLUMNS, 0, words.ravel())
         got = self.device.read(unit, EngineRegion.COLUMNS, 0, words.size).reshape(words.shape)
-        for register in registers:
-            found = got[:, register.offset] & ((1 << register.bits) - 1)
-            self.compare(f"engine {unit}", found, words[:, register.offset],
-                         lambda column, name=register.name: f"{name} of column constant {column}")
+        for known in registers:
+            found = got[:, known.offset] & ((1 << known.bits) - 1)
+            self.compare(f"engine {unit}", found, words[:, known.offset],
+                         lambda column, name=known.name: f"{name} of column constant {column}")
+
+    def batch_memory(self) -> None:
+        """Write words whose places differ in every bit, then replay each from the port straight back to the port."""
+        geometry = self.geometry
+        count = geometry.batch_words
+        places = sorted({0, count - 1, *(1 << bit for bit in range(count.bit_length() - 1)),
+                         *self.rng.integers(0, count, _RANDOM_VECTORS).tolist()})
+        pattern = self.rng.integers(-ACTIVATION_MAX, ACTIVATION_MAX + 1, (len(places), geometry.transport))
+        padded = np.pad(pattern.astype(np.int8), ((0, 0), (0, 4 * geometry.batch_parts - geometry.transport)))
+        for place, words in zip(places, padded, strict=True):
+            self.write(0, PortRegion.BATCH, place * geometry.batch_parts, words.view("<u4"))
+        self._route({_IN: (0, 0)}, words=1)
+        room = register("port", PortRegion.REGISTERS, "room").offset
+        self.write(0, PortRegion.REGISTERS, room, [1, 1])  # and words of a vector
+        got = [self.device.replay(place, np.array([number]), lambda _done: None)[0][0]
+               for number, place in enumerate(places)]
+        self.compare("batch", np.array(got), pattern, lambda number, element: (
+            f"word {places[number]}, element {element}"))
 
     # --- the path of inference --------------------------------------------------------------------------------------
 
     def engine(self, unit: int, screen: Screen) -> None:
         """Send vectors through every weight word of every lane, once with small weights and once with all."""
         self._quiet(unit)
-        self._routes(unit)
+        self._route({_IN: (0, unit), _OUT: (unit, 0)}, words=self.geometry.row_words)
         self.write(unit, EngineRegion.COLUMNS, 0, np.tile([1 << AFFINE_SHIFT, 0, 0, 0], self.geometry.column_words))
         contexts = list(_contexts(self.geometry))
         report = screen.progress("weight words", 2 * len(contexts))
@@ -135,16 +155,16 @@ class _Test:
         """Switch every random effect off."""
         for table in Table:
             self.write(unit, EngineRegion.TABLES, table << 8, np.zeros(256, np.int64))
-        for register in fields("engine", EngineRegion.REGISTERS)[1:]:
-            self.write(unit, EngineRegion.REGISTERS, register.offset, [0])
+        for known in fields("engine", EngineRegion.REGISTERS)[1:]:
+            self.write(unit, EngineRegion.REGISTERS, known.offset, [0])
 
-    def _routes(self, unit: int) -> None:
+    def _route(self, routes: dict[int, tuple[int, int]], *, words: int) -> None:
+        """Lay routes, each from a unit to another; a vector has so many words and leaves by `_IN`."""
         for node in range(self.geometry.nodes):
             self.write(node, ROUTES, 0, np.zeros(self.geometry.routes, np.int64))
-        for route, source, target in ((_IN, 0, unit), (_OUT, unit, 0)):
+        for route, (source, target) in routes.items():
             for node, mask in tree(self.geometry, source, [target]).items():
                 self.write(node, ROUTES, route, [mask])
-        words = self.geometry.row_words
         self.write(0, PortRegion.PLAN, 0, [_IN | words << 8])
         self.write(0, PortRegion.REGISTERS, 0, [2, 1])
 
@@ -167,7 +187,7 @@ class _Test:
         for gain, x, kind in zip(gains, vectors, ("one row", "random"), strict=True):
             record["adc_gain"] = round(gain * (1 << ADC_SHIFT))
             self.write(unit, EngineRegion.CONTEXTS, number * CONTEXT_STRIDE,
-                       [record[register.name] for register in fields("engine", EngineRegion.CONTEXTS)])
+                       [record[known.name] for known in fields("engine", EngineRegion.CONTEXTS)])
             if kind == "one row":
                 self.write(unit, EngineRegion.REGISTERS, _offset("context"), [number])
                 self.write(unit, EngineRegion.REGISTERS, _offset("operation"), [EngineOperation.AGE])
@@ -205,4 +225,4 @@ def _contexts(geometry: Geometry) -> Iterator[dict[str, int]]:
 
 
 def _offset(name: str) -> int:
-    return next(register.offset for register in fields("engine", EngineRegion.REGISTERS) if register.name == name)
+    return register("engine", EngineRegion.REGISTERS, name).offset

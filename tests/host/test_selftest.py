@@ -6,10 +6,10 @@ import pytest
 from host.backend import ModelBackend
 from host.console import Screen
 from host.selftest import _contexts, check_device
-from rtl.params import PRESETS, DigitalRegion, EngineRegion, preset
+from rtl.params import PRESETS, DigitalRegion, EngineRegion, PortRegion, preset
 
 
-@pytest.mark.parametrize("name", ["tiny", "pairs", "small"])
+@pytest.mark.parametrize("name", ["tiny", "pairs", "small", "tiny-sdram"])
 def test_passes(name):
     found = check_device(ModelBackend(preset(name)), seed=1, screen=Screen())
     assert found["failures"] == []
@@ -43,6 +43,8 @@ class Faulty(ModelBackend):
             values[5 * 16 + 2] ^= 1 << 20
         if self.fault == "column" and (unit, region) == (1, EngineRegion.COLUMNS) and len(values) > 3 * 4:
             values[3 * 4] ^= 1
+        if self.fault == "batch" and (unit, region) == (0, PortRegion.BATCH):
+            offset += offset == 8
         super().write(unit, region, offset, values)
 
     def infer(self, events, times, activations, report):
@@ -56,6 +58,7 @@ class Faulty(ModelBackend):
     ("memory", "digital unit, memory word 5, element 2"),
     ("column", "engine 1, scale of column constant 3"),
     ("lane", "lane 2"),
+    ("batch", "batch, word 8, element 0"),
 ])
 def test_names_the_fault(fault, words):
     found = check_device(Faulty(preset("tiny"), fault), seed=1, screen=Screen())
