@@ -40,6 +40,7 @@ _Chip = TypeVar("_Chip", bound="PlacedChip")
 _Given = ParamSpec("_Given")
 _Returned = TypeVar("_Returned")
 
+_EVENTS = np.array(0xFFFFFFFF, np.int64)
 _NET_TICKS = 32  # pulse that reads nets: with it the gain of every range is a whole number
 _NOISE = register("engine", EngineRegion.COLUMNS, "noise").offset
 _MISMATCH = register("engine", EngineRegion.COLUMNS, "mismatch").offset
@@ -355,7 +356,7 @@ class PlacedChip:
         return activations, self._events(len(activations))
 
     def _events(self, count: int) -> Ints:
-        return np.arange(self.event, self.event + count, dtype=np.int64) & 0xFFFFFFFF
+        return np.arange(self.event, self.event + count, dtype=np.int64) & _EVENTS
 
     def _advance(self, vectors: int) -> None:
         self.event += vectors

@@ -250,9 +250,9 @@ class Placement:
 
         Where cells hold bits, position p of the plan is plane p: bit p of the magnitude, with the activation's sign.
         """
-        words = sum([words for _, words, _ in self.phases[phase].plan])
-        arranged = np.zeros((len(activations), words * self.geometry.transport), activations.dtype)
-        for inputs, place, position in self._pieces[phase]:
+        elements, pieces = self._pieces[phase]
+        arranged = np.zeros((len(activations), elements), activations.dtype)
+        for inputs, place, position in pieces:
             part = activations[:, inputs]
             if self.bit:
                 part = np.sign(part) * (np.abs(part) >> position & 1)
@@ -265,11 +265,11 @@ class Placement:
         return self.arrange(elements[:, :inputs].astype(np.int8), phase)
 
     @functools.cached_property
-    def _pieces(self) -> list[list[tuple[slice, slice, int]]]:
-        """Of each phase: inputs of each message of the plan, where they lie in a vector, and its position."""
+    def _pieces(self) -> list[tuple[int, list[tuple[slice, slice, int]]]]:
+        """Of each phase: elements of a vector, inputs of each message of the plan, where they lie, and its position."""
         return [self._pieces_of(phase) for phase in self.phases]
 
-    def _pieces_of(self, phase: Phase) -> list[tuple[slice, slice, int]]:
+    def _pieces_of(self, phase: Phase) -> tuple[int, list[tuple[slice, slice, int]]]:
         layer = self.layers[phase.first]
         tiles = {route.route: route.row_tile for route in self.inputs if route.layer == phase.first}
         pieces, at = [], 0
@@ -278,7 +278,7 @@ class Placement:
             last = min(first + layer.row_size, layer.inputs)
             pieces.append((slice(first, last), slice(at, at + last - first), position))
             at += words * self.geometry.transport
-        return pieces
+        return at, pieces
 
     def logits(self, elements: Any) -> NDArray[np.float64]:
         """Return the real logits (N, outputs) of results (N, elements)."""

@@ -1,5 +1,6 @@
 """The converter: a column's charge, with its read noise, to a code."""
 
+import functools
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,50 +17,49 @@ from rtl.params.formats import (
     MISMATCH_OFFSET_FRACTION,
     NOISE_ROOT_FRACTION,
     NORM_FRACTION,
-    SIGMA_BITS,
     SIGMA_FRACTION,
-    gaussian_table,
 )
-from sim.fixed import Doubles, Ints, Narrow, Words, operand, round_shift, saturate
+from sim.fixed import Doubles, Floats, Ints, operand, saturate
 
 _GAIN_SIGN, _OFFSET_SIGN = 1 << (MISMATCH_GAIN_BITS - 1), 1 << (MISMATCH_OFFSET_BITS - 1)
-_SIGMA_MAX = (1 << SIGMA_BITS) - 1
-_SIGMA_SHIFT = NOISE_ROOT_FRACTION + NORM_FRACTION - SIGMA_FRACTION
-_NARROW_SIGMA = (1 << 31) // (2 * max(gaussian_table()) + 1) - 1
-"""Up to here sigma * xi and half a unit of its rounding fit 32 bits."""
+_SIGMA_UNIT = 1 << NOISE_ROOT_FRACTION + NORM_FRACTION - SIGMA_FRACTION
+_CHARGE_UNIT = 1 << SIGMA_FRACTION + GAUSS_FRACTION
+_NORM_UNIT = operand(1 << NORM_FRACTION, np.float64)
+_HALF = operand(0.5, np.float64)
 
 
-def norm(squares: Any) -> Words:
-    """Return the root of a sum of squared activations, rounded down, 4 fraction bits.
+def norm(squares: Any) -> Doubles:
+    """Return the root of a sum of squared activations, rounded down, in units of its 4 fraction bits.
 
     As `isqrt` of the sum with twice as many fraction bits: a power of four changes no rounding of a root.
     """
     root = np.sqrt(squares, dtype=np.float64)
-    root *= operand(1 << NORM_FRACTION, np.float64)
-    return root.astype(np.uint32)
+    root *= _NORM_UNIT
+    return np.floor(root, out=root)
 
 
-def is_narrow(noise: int, norm: int) -> bool:
-    """Tell whether `noise_charge` of constants and norms up to these can be computed in 32 bits."""
-    return noise * norm >> _SIGMA_SHIFT <= _NARROW_SIGMA
+def noise_factors(noise: Any) -> Doubles:
+    """Return noise constants of columns, 12 fraction bits, as what they give sigma when a norm multiplies them."""
+    return np.asarray(noise, np.float64) / _SIGMA_UNIT
 
 
-def noise_charge(noise: Any, norm: Any, xi: Any, *, narrow: bool = False) -> Any:
-    """Return round(sigma xi), the read noise of each conversion in charge units, int32.
+def sample_factors(xi: Any) -> Doubles:
+    """Return Gaussian samples, 14 fraction bits, as what sigma multiplies to give charge."""
+    return np.asarray(xi, np.float64) / _CHARGE_UNIT
+
+
+def noise_charge(sigma: Doubles, xi: Floats | Doubles) -> Doubles:
+    """Return round(sigma xi), the read noise of each conversion in charge units.
 
     Parameters
     ----------
-    noise : noise constants of the columns, 12 fraction bits
-    norm : roots of the sums of squared activations, 4 fraction bits
-    xi : Gaussian samples, 14 fraction bits; all broadcast against each other
-    narrow : what `is_narrow` says of the largest of them
+    sigma : `noise_factors` times norms, rounded down in place: 18 bits are left
+    xi : `sample_factors`; of sigma's shape, or sigma broadcasts to it
     """
-    sigma = np.asarray(noise, np.uint32) * np.asarray(norm, np.uint32)  # 16 bits by 16 bits
-    sigma >>= operand(_SIGMA_SHIFT, np.uint32)
-    if narrow:
-        return round_shift(sigma.view(np.int32) * xi, SIGMA_FRACTION + GAUSS_FRACTION)
-    limited = np.minimum(sigma, _SIGMA_MAX).astype(np.int64)
-    return round_shift(limited * xi, SIGMA_FRACTION + GAUSS_FRACTION).astype(np.int32)
+    np.floor(sigma, out=sigma)
+    charge: Doubles = sigma * xi
+    charge += _HALF
+    return np.floor(charge, out=charge)
 
 
 def mismatched(gain: Any, offset: Any, words: Any) -> tuple[Ints, Ints]:
@@ -86,19 +86,23 @@ class Converters(NamedTuple):
         return cls(np.asarray(gain, np.float64) / unit, np.asarray(offset, np.float64) / unit + 0.5)
 
 
-def convert(charge: Any, converters: Converters, code_max: int) -> tuple[Narrow, NDArray[np.bool_]]:
-    """Return codes of complete charges (noise included) and which of them were limited.
+def convert(charge: Any, converters: Converters, code_max: int) -> tuple[Doubles, NDArray[np.bool_]]:
+    """Return codes, whole numbers, of complete charges (noise included) and which of them were limited.
 
     Parameters
     ----------
-    charge : integer array
+    charge : whole numbers
     converters : broadcast against the charges
     code_max : int
         Largest magnitude of a code.
     """
-    level = charge.astype(np.float64)
-    level *= converters.gain
+    level = charge * converters.gain
     level += converters.offset
-    rounded = np.floor(level, out=level).astype(np.int32)
-    code = saturate(rounded, operand(-code_max, np.int32), operand(code_max, np.int32))
-    return code, code != rounded
+    np.floor(level, out=level)
+    code = saturate(level, *_limits(code_max))
+    return code, code != level
+
+
+@functools.cache
+def _limits(code_max: int) -> tuple[Doubles, Doubles]:
+    return operand(-code_max, np.float64), operand(code_max, np.float64)

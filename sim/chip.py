@@ -110,23 +110,22 @@ class Chip:
 
     def _infer(self, events: Ints, times: Ints, activations: NDArray[Any]) -> tuple[NDArray[Any], Ints]:
         self.landed = {}
-        transport, digital = self.geometry.transport, self.geometry.digital_unit
-        wave = [(0, message) for message in self.port.send(events, times, activations)]
-        while wave:
-            arrived: dict[int, list[Message]] = {}
-            for source, message in wave:
-                vectors, elements = message.elements.shape
-                for unit in self.mesh.deliver(source, message.route, vectors * (1 + elements // transport)):
-                    if unit in arrived:
-                        arrived[unit].append(message)
-                    else:
-                        arrived[unit] = [message]
-            wave = []
-            for unit, messages in arrived.items():
-                if unit == digital:
-                    for message in messages:
-                        self.landed[message.route] = message.elements
-                for answer in self.units[unit].accept(*messages):
-                    wave.append((unit, answer))
+        sent = {0: self.port.send(events, times, activations)}
+        while sent:
+            arrived = self._arrived(sent)
+            self.landed |= {message.route: message.elements for message in arrived.get(self.geometry.digital_unit, ())}
+            sent = {unit: answers for unit, messages in arrived.items()
+                    if (answers := self.units[unit].accept(*messages))}
         result = self.port.receive()
         return result.elements, result.times
+
+    def _arrived(self, sent: dict[int, list[Message]]) -> dict[int, list[Message]]:
+        """Return the messages that come to each unit, of those that units sent."""
+        transport = self.geometry.transport
+        arrived: dict[int, list[Message]] = {}
+        for source, messages in sent.items():
+            for message in messages:
+                vectors, elements = message.elements.shape
+                for unit in self.mesh.deliver(source, message.route, vectors * (1 + elements // transport)):
+                    arrived.setdefault(unit, []).append(message)
+        return arrived

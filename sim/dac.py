@@ -21,8 +21,8 @@ def word_sums(activations: Any, parts: Floats) -> tuple[Floats, Floats]:
     `parts`, (activations, parts), is 1 where an activation belongs to a part; a product sums faster than a sum does.
     """
     exact: Floats = np.asarray(activations, np.float32)  # neither sum passes 127 * 127 * 1,024 < 2**24
-    ticks: Floats = np.abs(exact) @ parts
-    squares: Floats = np.square(exact) @ parts
+    ticks: Floats = np.abs(exact).dot(parts)
+    squares: Floats = np.square(exact).dot(parts)
     return ticks, squares
 
 

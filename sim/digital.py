@@ -6,6 +6,7 @@ Vectors of a batch are computed at once where no run reads what another left in 
 import dataclasses
 import functools
 from collections import deque
+from typing import NamedTuple
 
 import numpy as np
 
@@ -40,8 +41,6 @@ class _Plan:
     walks: tuple[Walk, ...]
     reads_before: frozenset[int]
     writes: frozenset[int]
-    layouts: dict[tuple[int, ...], "_Layout"] = dataclasses.field(default_factory=dict)
-    """By the routes of the messages of a run, and their words."""
 
     @functools.cached_property
     def steps(self) -> int:
@@ -51,20 +50,49 @@ class _Plan:
     def most_steps(self) -> int:
         return max(step.steps for step in self.walks)
 
-    @functools.cached_property
-    def emitting(self) -> list[int]:
-        """The instructions that send a message."""
-        return [k for k, step in enumerate(self.walks) if step.code.destination != Destination.MEMORY]
-
 
 @dataclasses.dataclass(frozen=True)
 class _Layout:
-    """The words of memory that a run touches, close together, and where messages and instructions find theirs."""
+    """The words of memory that a run touches, close together, and where messages (by elements) and instructions find
+    theirs.
+    """
 
     size: int
     touched: slice | Ints
     landings: list[slice]
     reads: tuple[Reads, ...]
+
+
+class _Emission(NamedTuple):
+    """A message that a run sends: the results of one of its instructions."""
+
+    elements: int
+    route: int
+    kind: FlitKind
+    position: int
+
+    @classmethod
+    def of(cls, step: Walk, transport: int) -> "_Emission":
+        """Return what an instruction sends."""
+        code = step.code
+        kind = FlitKind.ACTIVATION if code.destination == Destination.ACTIVATION else FlitKind.PARTIAL
+        return cls(len(step.d) * transport, code.route, kind, code.position)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Course:
+    """What a run of a program takes and sends, as long as nothing is written and nothing else is sent to the unit."""
+
+    program: int
+    routes: list[int]
+    latency: int
+    sequential: bool
+    """Whether a run reads what another left."""
+    plan: _Plan
+    """With the first slot."""
+    emissions: list[_Emission]
+    layouts: dict[tuple[int, ...], _Layout] = dataclasses.field(default_factory=dict)
+    """By slot, whether a vector runs alone, and the elements from each route."""
 
 
 class DigitalUnit:
@@ -94,7 +122,8 @@ class DigitalUnit:
         self._extents: dict[int, int] = {}
         self._plans: dict[tuple[int, int], _Plan] = {}
         self._carries: dict[int, bool] = {}
-        self._senders: dict[tuple[int, int], list[int]] = {}
+        self._known: dict[tuple[int, int], list[int]] = {}  # what `_new_sender` said, by a route and its words
+        self._courses: dict[int, _Course] = {}
 
     def write(self, region: int, offset: int, value: int) -> None:
         """Write a word as the bus does; what is not there is ignored.
@@ -125,7 +154,8 @@ class DigitalUnit:
             self.tables[divmod(offset, 256)] = _signed(value)
         self._plans.clear()
         self._carries.clear()
-        self._senders.clear()
+        self._known.clear()
+        self._courses.clear()
 
     def read(self, region: int, offset: int) -> int:
         """Read a word as the bus does, unsigned; what is not there or cannot be read is 0."""
@@ -232,25 +262,31 @@ class DigitalUnit:
         ValueError
             If no program takes the route, or the program is not a legal one.
         """
-        return [sent for message in messages for sent in self._accept(message)]
+        sent: list[Message] = []
+        for message in messages:
+            sent += self._accept(message)
+        return sent
 
     def _accept(self, message: Message) -> list[Message]:
         route = message.route
         if not (0 <= route < len(self._routes) and self._routes[route][1] & 16):
             raise ValueError(f"no program of the digital unit takes route {route}")
-        whole = self._gather(message)
+        whole = self._gather(message) if self._routes[route][2] else message
         if whole is None:
             return []
-        program, words = self._program_of(route), whole.elements.shape[1] // self.geometry.transport
-        senders = self._senders.get((route, words)) or self._new_sender(program, route, words)
+        words = whole.elements.shape[1] // self.geometry.transport
+        routes = self._known.get((route, words))
+        if routes is None:
+            routes = self._new_sender(route, words)
         self._waiting.setdefault(route, deque()).append(whole)
         sent: list[Message] = []
-        while self._messages_of(ready := [r for r in senders if self._waiting.get(r)]) == self._programs[program][1]:
-            sent += self._run_batch(program, ready)
+        while routes and all(map(self._waiting.get, routes)):
+            sent += self._run_batch(self._program_of(route), routes)
         return sent
 
-    def _new_sender(self, program: int, route: int, words: int) -> list[int]:
-        """Return the routes that have sent to a program so far, with this one, which sends `words`."""
+    def _new_sender(self, route: int, words: int) -> list[int]:
+        """Take note that a route sends `words`; return the routes that a run takes from, none if more have to send."""
+        program = self._program_of(route)
         if program >= len(self._programs):
             raise ValueError(f"route {route} names program {program} of {len(self._programs)}")
         wanted = self._programs[program][1]
@@ -259,18 +295,18 @@ class DigitalUnit:
         self._zone(route, 1, words)
         self._extents[route] = words
         self._carries.clear()
-        senders = [r for r in sorted(self._extents) if self._program_of(r) == program]
-        if self._messages_of(senders) > wanted:
-            raise ValueError(f"messages come on routes {senders}, but a run of program {program} takes {wanted}")
-        self._senders = {(r, self._extents[r]): senders for r in senders} | {
-            key: others for key, others in self._senders.items() if self._program_of(key[0]) != program}
-        return senders
+        self._courses.clear()
+        routes = [r for r in sorted(self._extents) if self._program_of(r) == program]
+        sent = sum(self._routes[r][2] + 1 for r in routes)
+        if sent > wanted:
+            raise ValueError(f"messages come on routes {routes}, but a run of program {program} takes {wanted}")
+        self._known = {key: others for key, others in self._known.items() if self._program_of(key[0]) != program}
+        self._known |= {(r, self._extents[r]): routes if sent == wanted else [] for r in routes}
+        return self._known[route, words]
 
     def _gather(self, message: Message) -> Message | None:
         """Return a route's share of the runs for which all its messages have come, one behind the other."""
         share = self._routes[message.route][2] + 1
-        if share == 1:
-            return message
         before = self._parts.pop(message.route, None)
         if before is not None:
             message = dataclasses.replace(
@@ -289,84 +325,106 @@ class DigitalUnit:
         return dataclasses.replace(whole, events=events[:, 0], times=whole.times.reshape(runs, share).max(axis=1),
                                    elements=whole.elements.reshape(runs, -1), position=0)
 
-    def _messages_of(self, routes: list[int]) -> int:
-        return sum([self._routes[route][2] + 1 for route in routes])
-
     def _run_batch(self, program: int, routes: list[int]) -> list[Message]:
         """Run a program on as many vectors as all of its routes have."""
-        count = min([len(self._waiting[r][0].events) for r in routes])
-        inputs = {}
-        for route in routes:
-            whole = self._waiting[route].popleft()
-            if count < len(whole.events):
-                self._waiting[route].appendleft(_part(whole, slice(count, None)))
-                whole = _part(whole, slice(0, count))
-            inputs[route] = whole
-        arrived = functools.reduce(np.maximum, [m.times for m in inputs.values()])
-        times = served(arrived, self._free[program], self._programs[program][3])
+        course = self._courses.get(program) or self._new_course(program, routes)
+        queues = [self._waiting[route] for route in routes]
+        count = min([len(queue[0].events) for queue in queues])
+        inputs = [_first(queue, count) for queue in queues]
+        arrived = inputs[0].times
+        for message in inputs[1:]:
+            arrived = np.maximum(arrived, message.times)
+        times = served(arrived, self._free[program], course.latency)
         self._free[program] = int(times[-1])
-        first = self._runs[program] % 2
-        sequential = self.carries_state(program)
-        data = {route: self._as_words(m.elements) for route, m in inputs.items()}
-        plan = self._plan(program, 0)
-        results = {k: np.empty((count, len(plan.walks[k].d), self.geometry.transport), np.int32) for k in plan.emitting}
-        for group in self._groups(count, plan, sequential):
-            self._run(program, (first + group.start) % 2, group, data, results)
+        results = self._runs_of(course, count, [message.elements for message in inputs])
         self._runs[program] += count
         self.messages += count
-        self.operations += count * plan.steps
-        events = inputs[routes[0]].events
-        return in_turn([
-            Message(route=plan.walks[k].code.route, events=events, times=times, elements=results[k].reshape(count, -1),
-                    position=plan.walks[k].code.position,
-                    kind=(FlitKind.ACTIVATION if plan.walks[k].code.destination == Destination.ACTIVATION
-                          else FlitKind.PARTIAL))
-            for k in plan.emitting
-        ])
+        self.operations += count * course.plan.steps
+        events = inputs[0].events
+        return in_turn([Message(route=one.route, kind=one.kind, events=events, times=times, position=one.position,
+                                elements=elements)
+                        for one, elements in zip(course.emissions, results, strict=True)])
 
-    def _as_words(self, elements: Narrow) -> Narrow:
-        return elements.reshape(len(elements), -1, self.geometry.transport)
+    def _new_course(self, program: int, routes: list[int]) -> _Course:
+        plan = self._plan(program, 0)
+        emissions = [_Emission.of(step, self.geometry.transport) for step in plan.walks
+                     if step.code.destination != Destination.MEMORY]
+        course = self._courses[program] = _Course(
+            program=program, routes=routes, latency=self._programs[program][3],
+            sequential=self.carries_state(program), plan=plan, emissions=emissions)
+        return course
 
-    def _groups(self, count: int, plan: _Plan, sequential: bool) -> list[slice]:
+    def _runs_of(self, course: _Course, count: int, data: list[Narrow]) -> list[Narrow]:
+        """Return the elements (count, words * W) of each message that leaves."""
+        first = self._runs[course.program] % 2
+        if count == 1:
+            return self._run(course, first, data)
+        results = [np.empty((count, one.elements), np.int32) for one in course.emissions]
+        for group in self._groups(count, course):
+            found = self._run(course, (first + group.start) % 2, [elements[group] for elements in data])
+            for result, part in zip(results, found, strict=True):
+                result[group] = part
+        return results
+
+    def _groups(self, count: int, course: _Course) -> list[slice]:
         """Return the vectors of one slot each that are computed at once; the last group holds the last vector."""
-        if sequential or count == 1:
+        if course.sequential:
             return [slice(k, k + 1) for k in range(count)]
-        size = 2 * max(1, _CHUNK_ELEMENTS // (plan.most_steps * self.geometry.transport))
+        size = 2 * max(1, _CHUNK_ELEMENTS // (course.plan.most_steps * self.geometry.transport))
         return [slice(k, min(k + size, count), 2) for first in (count % 2, (count + 1) % 2)
                 for k in range(first, count, size)]
 
-    def _run(self, program: int, slot: int, group: slice, data: dict[int, Narrow],
-             results: dict[int, Narrow]) -> None:
-        """Run the program on vectors of one slot, and leave the memory as the last of them does."""
-        plan = self._plan(program, slot)
-        layout = self._layout(plan, slot, data)
-        vectors = len(range(group.start, group.stop, group.step or 1))
-        local = np.empty((vectors, layout.size, self.geometry.transport), np.int32)
-        local[:] = self.memory[layout.touched]
-        for landing, words in zip(layout.landings, data.values(), strict=True):
-            local[:, landing] = words[group]
-        for k, reads in enumerate(layout.reads):
+    def _run(self, course: _Course, slot: int, data: list[Narrow]) -> list[Narrow]:
+        """Run the program on vectors of one slot, and leave the memory as the last of them does.
+
+        A vector alone runs in the memory itself, each of several in a copy of what they touch.
+        """
+        vectors = len(data[0])
+        layout = self._layout(course, slot, vectors == 1, [elements.shape[1] for elements in data])
+        local = self.memory[None]
+        if vectors > 1:
+            local = np.empty((vectors, layout.size, self.geometry.transport), np.int32)
+            local[:] = self.memory[layout.touched]
+        flat = local.reshape(vectors, -1)
+        for landing, elements in zip(layout.landings, data, strict=True):
+            flat[:, landing] = elements
+        sent = []
+        for reads in layout.reads:
             value = compute(reads, local, self.tables)
             if reads.d is not None:
                 local[:, reads.d] = value
             else:
-                results[k][group] = value
-        self.memory[layout.touched] = local[-1]
+                sent.append(value.reshape(vectors, -1))
+        if vectors > 1:
+            self.memory[layout.touched] = local[-1]
+        return sent
 
-    def _layout(self, plan: _Plan, slot: int, data: dict[int, Narrow]) -> _Layout:
-        key = (*data, *[words.shape[1] for words in data.values()])
-        if key not in plan.layouts:
-            zones = [self._zone(route, slot, words.shape[1]) for route, words in data.items()]
-            touched = np.unique(np.concatenate(
+    def _layout(self, course: _Course, slot: int, alone: bool, lengths: list[int]) -> _Layout:
+        key = (slot, alone, *lengths)
+        if key not in course.layouts:
+            walks = self._plan(course.program, slot).walks
+            transport = self.geometry.transport
+            zones = [self._zone(route, slot, length // transport)
+                     for route, length in zip(course.routes, lengths, strict=True)]
+            touched = np.arange(self.geometry.digital_words) if alone else np.unique(np.concatenate(
                 [*(np.array(zone) for zone in zones),
-                 *(x.ravel() for step in plan.walks for x in (step.a, step.b) if x is not None),
-                 *(step.d for step in plan.walks if step.code.destination == Destination.MEMORY)]))
+                 *(x.ravel() for step in walks for x in (step.a, step.b) if x is not None),
+                 *(step.d for step in walks if step.code.destination == Destination.MEMORY)]))
             place = np.zeros(self.geometry.digital_words, np.int64)
             place[touched] = np.arange(len(touched))
-            landings = [slice(place[zone[0]], place[zone[-1]] + 1) for zone in zones]
-            plan.layouts[key] = _Layout(len(touched), run_of(touched), landings,
-                                        tuple(Reads.of(step, place) for step in plan.walks))
-        return plan.layouts[key]
+            landings = [slice(place[zone[0]] * transport, (place[zone[-1]] + 1) * transport) for zone in zones]
+            course.layouts[key] = _Layout(len(touched), run_of(touched), landings,
+                                          tuple(Reads.of(step, place) for step in walks))
+        return course.layouts[key]
+
+
+def _first(queue: deque[Message], count: int) -> Message:
+    """Take the next `count` vectors that wait; those of one batch that are left wait on."""
+    whole = queue.popleft()
+    if count < len(whole.events):
+        queue.appendleft(_part(whole, slice(count, None)))
+        whole = _part(whole, slice(0, count))
+    return whole
 
 
 def _part(message: Message, chosen: slice) -> Message:

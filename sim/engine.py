@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtl.params import Geometry
-from sim.fixed import Floats, Ints, Narrow
+from sim.fixed import Doubles, Floats, Ints, Narrow
 
 _EXACT = 1 << 24
 """Up to here single precision holds every integer."""
@@ -19,7 +19,7 @@ class Weights:
     """Nets (rows, columns) that multiply many activations, in single precision and yet exactly.
 
     Rows are taken in blocks whose largest possible sum of |activation * net| single precision still holds: no partial
-    sum within a block can be rounded then, in whatever order they are added. Blocks are added as integers.
+    sum within a block can be rounded then, in whatever order they are added. Blocks are added in double precision.
     """
 
     def __init__(self, nets: Any):
@@ -35,18 +35,21 @@ class Weights:
     def _parts(self) -> list[tuple[slice, Floats]]:
         return [(block, self.nets[block].astype(np.float32)) for block in self.blocks]
 
-    def padded(self, columns: int) -> "Weights":
-        """Return weights of so many columns: those that are added are zero."""
-        more = columns - self.columns
-        return Weights(np.pad(self.nets, ((0, 0), (0, more)))) if more else self
+    def padded(self, rows: int, columns: int) -> "Weights":
+        """Return weights of so many rows and columns: those that are added are zero."""
+        if (rows, columns) == (self.rows, self.columns):
+            return self
+        return Weights(np.pad(self.nets, ((0, rows - self.rows), (0, columns - self.columns))))
 
-    def charges(self, activations: NDArray[Any]) -> Narrow:
-        """Return activations (N, rows) @ nets, with |activations| <= 128; they fit 32 bits (docs/numbers.md)."""
+    def charges(self, activations: NDArray[Any]) -> Floats | Doubles:
+        """Return activations (N, rows) @ nets, whole numbers, with |activations| <= 128."""
         exact = activations.astype(np.float32, copy=False)
         (block, floats), *others = self._parts
-        charge: Narrow = (exact[:, block] @ floats).astype(np.int32)
+        if not others:
+            return exact.dot(floats)
+        charge = exact[:, block].dot(floats).astype(np.float64)
         for block, floats in others:
-            charge += (exact[:, block] @ floats).astype(np.int32)
+            charge += exact[:, block].dot(floats)
         return charge
 
 
@@ -80,9 +83,9 @@ class Engine:
 
     def forward(self, activations: Any, base: int, columns: int) -> Narrow:
         """Return the column sums (N, columns) of activations (N, lanes)."""
-        return Weights(self.nets[base:base + columns].T).charges(np.asarray(activations))
+        return Weights(self.nets[base:base + columns].T).charges(np.asarray(activations)).astype(np.int32)
 
     def backward(self, deltas: Any, base: int) -> Narrow:
         """Return the row sums (N, lanes) of deltas (N, columns)."""
         deltas = np.asarray(deltas)
-        return Weights(self.nets[base:base + deltas.shape[1]]).charges(deltas)
+        return Weights(self.nets[base:base + deltas.shape[1]]).charges(deltas).astype(np.int32)

@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtl.params.formats import GAUSS_INDEX_BITS, HASH_ROUNDS, gaussian_table, hash_counter
-from sim.fixed import Ints
+from sim.adc import sample_factors
+from sim.fixed import Doubles, Floats, Ints
 from sim.hash import BLOCK, Schedule, Words, key_block, key_schedule, mix, prepare, turn
 
 Samples = NDArray[Any]
@@ -22,6 +23,8 @@ AHEAD = 32
 _HALF = np.array(gaussian_table(), np.int32)
 _SIGNED = np.concatenate([_HALF, -_HALF])
 """Value of each half of the word, its sign bit on top of its index."""
+
+_FACTORS = sample_factors(_SIGNED).astype(np.float32)  # 17 bits
 
 _MASK = np.uint32((1 << GAUSS_INDEX_BITS) - 1)
 
@@ -42,42 +45,47 @@ def gaussian_hash(key0: Any, key1: Any, counter: Any, event: Any) -> Samples:
     x0, x1, schedule = prepare(key0, key1, counter, event)
     xi = np.empty(x0.shape, np.int32)
     flat0, flat1, flat_xi = x0.reshape(-1), x1.reshape(-1), xi.reshape(-1)
-    scratch = _Scratch(min(BLOCK, x0.size))
+    scratch = _Scratch(min(BLOCK, x0.size), _SIGNED)
     for start in range(0, x0.size, BLOCK):
         block = slice(start, start + BLOCK)
         scratch.samples(flat0[block], flat1[block], key_block(schedule, block), 0, flat_xi[block])
     return xi
 
 
-def read_samples(tiles: tuple[Reader, ...], position: int, events: Ints) -> Samples:
+def read_samples(tiles: tuple[Reader, ...], position: int, events: Ints) -> Floats | Doubles:
     """Return the samples (len(events), columns) of inference reads: `gaussian_hash` of position, columns and events.
+
+    They are `sample_factors`, as a read needs them.
 
     Columns of one tile stand after those of another, each counted from 0. Vectors that come one by one have events one
     after the other: the samples of a few are made at once and kept, unless a vector sends so many messages that they
     would not be there when the next one comes. What is kept cannot be written to.
     """
+    if len(events) == 1 and position == 0:
+        event = events.item()
+        k = event % AHEAD
+        return _few_samples(tiles, event - k)[k:k + 1]
     if len(events) < AHEAD and position == 0:
         numbers = events.tolist()
-        first = numbers[0] & -AHEAD
-        if first <= min(numbers) and max(numbers) < first + AHEAD:
-            ahead, k = _few_samples(tiles, position, first), numbers[0] - first
-            return ahead[k:k + 1] if len(numbers) == 1 else ahead.take(events - first, axis=0)
+        first = min(numbers) & -AHEAD
+        if max(numbers) < first + AHEAD:
+            return _few_samples(tiles, first).take(events - first, axis=0)
     return _samples_of(tiles, position, events)
 
 
 @functools.lru_cache(maxsize=256)
-def _few_samples(tiles: tuple[Reader, ...], position: int, first: int) -> Samples:
-    samples = _samples_of(tiles, position, np.arange(first, first + AHEAD))
+def _few_samples(tiles: tuple[Reader, ...], first: int) -> Doubles:
+    samples = _samples_of(tiles, 0, np.arange(first, first + AHEAD)).astype(np.float64)
     samples.flags.writeable = False
     return samples
 
 
-def _samples_of(tiles: tuple[Reader, ...], position: int, events: Ints) -> Samples:
+def _samples_of(tiles: tuple[Reader, ...], position: int, events: Ints) -> Floats:
     several = [_read_samples(*key, position, columns, events) for key, columns in tiles]
     return several[0] if len(several) == 1 else np.concatenate(several, axis=1)
 
 
-def _read_samples(key0: int, key1: int, position: int, columns: int, events: Ints) -> Samples:
+def _read_samples(key0: int, key1: int, position: int, columns: int, events: Ints) -> Floats:
     """Before round 0 a word depends on the column alone, the other on the event alone: part of the round is saved."""
     k0, k1 = np.uint32(key0), np.uint32(key1)
     column = hash_counter(np.uint32(position), np.arange(columns, dtype=np.uint32)) + k0
@@ -85,9 +93,9 @@ def _read_samples(key0: int, key1: int, position: int, columns: int, events: Int
     event1 = event0.copy()
     turn(event1, 0, np.empty_like(event1))
     schedule = key_schedule(np.array(k0), np.array(k1))
-    xi = np.empty((len(event0), len(column)), np.int32)
+    xi = np.empty((len(event0), len(column)), np.float32)
     rows = min(len(event0), max(1, BLOCK // len(column)))
-    scratch = _Scratch(rows * len(column))
+    scratch = _Scratch(rows * len(column), _FACTORS)
     words = np.empty((2, rows, len(column)), np.uint32)
     for start in range(0, len(event0), rows):
         block = slice(start, start + rows)
@@ -99,23 +107,24 @@ def _read_samples(key0: int, key1: int, position: int, columns: int, events: Int
 
 
 class _Scratch:
-    """Memory for the samples of one block, small enough for the second-level cache."""
+    """Memory for the samples of one block, small enough for the second-level cache; what halves of words give."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, table: NDArray[Any]) -> None:
+        self.table = table
         self.word = np.empty(size, np.uint32)
         self.index = np.empty(size, np.intp)
-        self.half = np.empty(size, np.int32)
+        self.half = np.empty(size, table.dtype)
 
-    def samples(self, x0: Words, x1: Words, schedule: Schedule, first: int, xi: Samples) -> None:
+    def samples(self, x0: Words, x1: Words, schedule: Schedule, first: int, xi: NDArray[Any]) -> None:
         """Write to `xi` the samples of words that have gone through `first` rounds; spoils the words."""
         mix(x0, x1, schedule, range(first, HASH_ROUNDS - 1), self.word)
         x0 += x1  # all that the last round does to the first word
         index, half = self.index[:len(x0)], self.half[:len(x0)]
         np.bitwise_and(x0, _MASK, out=index)
-        _SIGNED.take(index, out=xi, mode="wrap")
+        self.table.take(index, out=xi, mode="wrap")
         x0 >>= np.uint32(GAUSS_INDEX_BITS)
         np.bitwise_and(x0, _MASK, out=index)
-        _SIGNED.take(index, out=half, mode="wrap")
+        self.table.take(index, out=half, mode="wrap")
         xi += half
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtl.params import ACTIVATION_MAX, ELEMENT_BITS, Destination, Instruction, Mode, Operation, Post, Reduce
-from sim.fixed import Ints, Narrow, operand, saturate
+from sim.fixed import Ints, Narrow, operand
 
 _ELEMENT_MAX = (1 << (ELEMENT_BITS - 1)) - 1
 _ADDRESSES = 1 << 12
@@ -79,26 +79,23 @@ def walk(code: Instruction, offset: int, depth: int) -> Walk:
     return Walk(code, a, b, results.ravel())
 
 
-Operand = slice | NDArray[Any]
-"""Words of a memory, or an immediate: an array without an axis."""
+Term = Callable[[Narrow], Any]
+"""Takes memories (N, words, W) and returns what an inner step adds to the results (N, results, W)."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Reads:
-    """What an instruction computes from: words of a memory as they lie there, and constants of the accumulator's type.
+    """What an instruction computes from: terms that know where its words lie in a memory, and constants.
 
-    `steps` has the operands of each inner step: the words (results,) that it reads, a slice where they follow each
-    other, or the immediate. `d` are the words written, None if the results go to the mesh.
+    `first` and `others` are the inner steps, in a type that holds the accumulator and its rounding. `d` are the words
+    written, None if the results go to the mesh.
     """
 
-    results: int
-    steps: list[tuple[Operand, Operand]]
-    combine: Callable[[Any, Any], Any] | None
-    """What is done with both operands; None takes the first."""
+    first: Term
+    others: list[Term]
     reduce: Callable[..., Any]
-    kind: type[np.integer[Any]]
-    """What holds the accumulator and its rounding."""
-    half: Any
+    halves: tuple[Any, Any]
+    """Of rounding: what the first term takes with it, and what is added last, as a maximum must be known before."""
     shift: Any
     limits: tuple[Any, Any]
     """Of the result before a table, or of the result."""
@@ -112,14 +109,34 @@ class Reads:
         code = step.code
         inner = code.n0 if code.reduce != Reduce.NONE else 1
         kind = np.int32 if _largest(code, inner) < 1 << 31 else np.int64
-        immediate = operand(code.immediate, kind)
-        a, b = ([immediate] * inner if addresses is None else [run_of(column) for column in place[addresses].T]
+        immediate = _constant(code.immediate, kind, len(step.d))
+        a, b = ([immediate] * inner if addresses is None else [_words(run_of(column), kind)
+                                                               for column in place[addresses].T]
                 for addresses in (step.a, step.b))
-        half, shift, low, high = (operand(n, kind) for n in (1 << code.shift >> 1, code.shift, *_limits(code)))
-        return cls(results=len(step.d), steps=list(zip(a, b, strict=True)), combine=_COMBINE[code.operation],
-                   reduce=np.maximum if code.reduce == Reduce.MAX else np.add, kind=kind, half=half, shift=shift,
-                   limits=(low, high), table=_TABLES.get(code.post), activation=bool(code.activation),
+        nothing, half, shift, low, high = (operand(n, kind) for n in (0, 1 << code.shift >> 1, code.shift,
+                                                                      *_limits(code)))
+        largest = code.reduce == Reduce.MAX
+        first, *others = [_both(_COMBINE[code.operation], *pair) for pair in zip(a, b, strict=True)]
+        return cls(first=first, others=others, reduce=np.maximum if largest else np.add,
+                   shift=shift, halves=(nothing, half) if largest else (half, nothing), limits=(low, high),
+                   table=_TABLES.get(code.post), activation=bool(code.activation),
                    d=run_of(place[step.d]) if code.destination == Destination.MEMORY else None)
+
+
+def _constant(value: int, kind: type[np.integer[Any]], results: int) -> Term:
+    return lambda memory: np.full((len(memory), results, memory.shape[2]), value, kind)
+
+
+def _words(words: slice | Ints, kind: type[np.integer[Any]]) -> Term:
+    if kind is np.int32:
+        return lambda memory: memory[:, words]
+    return lambda memory: memory[:, words].astype(kind)
+
+
+def _both(combine: Callable[[Any, Any], Any] | None, a: Term, b: Term) -> Term:
+    if combine is None:
+        return a
+    return lambda memory: combine(a(memory), b(memory))
 
 
 def run_of(words: Ints) -> slice | Ints:
@@ -130,30 +147,25 @@ def run_of(words: Ints) -> slice | Ints:
 
 def compute(reads: Reads, memory: Narrow, tables: Narrow) -> Narrow:
     """Return the results (N, results, W) of an instruction on memories (N, words, W) and tables (2, 256)."""
-    total = np.empty((len(memory), reads.results, memory.shape[2]), reads.kind)
-    total[:] = _term(reads, memory, reads.steps[0])
-    for step in reads.steps[1:]:
-        reads.reduce(total, _term(reads, memory, step), out=total)
-    total += reads.half
+    begin, end = reads.halves
+    total: Any = reads.first(memory) + begin
+    for term in reads.others:
+        reads.reduce(total, term(memory), out=total)
+    if end:
+        total += end
     total >>= reads.shift
-    result: Narrow = saturate(total, *reads.limits).astype(np.int32, copy=False)
+    result: Narrow = _limited(total, *reads.limits).astype(np.int32, copy=False)
     if reads.table is not None:
         result = tables[reads.table][result + 128]
         if reads.activation:
-            result = saturate(result, -ACTIVATION_MAX, ACTIVATION_MAX)
+            result = _limited(result, -ACTIVATION_MAX, ACTIVATION_MAX)
     return result
 
 
-def _term(reads: Reads, memory: Narrow, step: tuple[Operand, Operand]) -> Any:
-    """Return what an inner step adds to every result: (N, results, W), or a number if both operands are immediate."""
-    a = _value(reads, memory, step[0])
-    return a if reads.combine is None else reads.combine(a, _value(reads, memory, step[1]))
-
-
-def _value(reads: Reads, memory: Narrow, words: Operand) -> Any:
-    if isinstance(words, np.ndarray) and words.ndim == 0:
-        return words
-    return memory[:, words].astype(reads.kind, copy=False)
+def _limited(total: NDArray[Any], low: Any, high: Any) -> NDArray[Any]:
+    """Limit in place, and return it."""
+    np.maximum(total, low, out=total)
+    return np.minimum(total, high, out=total)
 
 
 def _limits(code: Instruction) -> tuple[int, int]:

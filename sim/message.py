@@ -37,9 +37,7 @@ def served(arrived: Ints, free: int, latency: int) -> Ints:
     `free` is when the resource is free for the first of them.
     """
     if len(arrived) == 1:
-        out = np.maximum(arrived, free)
-        out += latency
-        return out
+        return np.array([max(arrived.item(), free) + latency])
     before = np.arange(len(arrived), dtype=np.int64) * latency
     return np.maximum(np.maximum.accumulate(arrived - before), free) + before + latency
 
@@ -49,7 +47,7 @@ def in_turn(messages: list[Message]) -> list[Message]:
 
     Messages of one route that differ in kind or words stay apart: no tile takes both, and a landing zone has no order.
     """
-    if len({message.route for message in messages}) == len(messages):
+    if len(messages) == 1 or len({message.route for message in messages}) == len(messages):
         return messages
     by_route: dict[int, list[Message]] = {}
     for message in messages:

@@ -94,8 +94,7 @@ class Port:
             raise ValueError("the port has no plan: its segments are 0")
         if activations.ndim != 2 or activations.shape[1] != self.vector:
             raise ValueError(f"activations must be (N, {self.vector}) as planned, not {activations.shape}")
-        if activations.size and (np.maximum.reduce(activations, axis=None) > ACTIVATION_MAX
-                                 or np.minimum.reduce(activations, axis=None) < -ACTIVATION_MAX):
+        if np.count_nonzero(activations > ACTIVATION_MAX) or np.count_nonzero(activations < -ACTIVATION_MAX):
             raise ValueError(f"activations must be -{ACTIVATION_MAX} to {ACTIVATION_MAX}")
         events, times = np.asarray(events, np.int64), np.asarray(times, np.int64)
         messages = []

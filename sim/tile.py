@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 from rtl.params import ACTIVATION_MAX, FlitKind, Geometry, Purpose, hash_counter, hash_key, probe_place
 from rtl.params.formats import NORM_FRACTION
 from rtl.params.registers import COLUMN_STRIDE, EngineRegion, column_fields, fields
-from sim.adc import Converters, convert, is_narrow, mismatched, noise_charge, norm
+from sim.adc import Converters, convert, mismatched, noise_charge, noise_factors, norm, sample_factors
 from sim.affine import AffineWords, affine
 from sim.dac import word_sums
 from sim.engine import Weights
-from sim.fixed import Floats, Ints, Narrow, Words
-from sim.gauss import Reader, Samples, gaussian_hash, read_samples
+from sim.fixed import Doubles, Floats, Ints, Narrow
+from sim.gauss import Reader, gaussian_hash, read_samples
+from sim.hash import BLOCK
 from sim.message import Message, served
 
 _VERIFY_NORM = ACTIVATION_MAX << NORM_FRACTION
@@ -53,38 +54,47 @@ def context_of(geometry: Geometry, number: int) -> int:
     return number & (1 << (geometry.contexts - 1).bit_length()) - 1
 
 
+class _Output(NamedTuple):
+    """A message of partial sums: whose, where to, and its columns among those of a plan."""
+
+    context: int
+    route: int
+    latency: int
+    columns: slice
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class _Plan:
     """What inference reads of contexts at once compute with: rows and columns of one context after those of another.
 
-    Made from registers and nets when they have changed. Columns of each context are padded to whole words with such as
-    give 0.
+    Made from registers and nets when they have changed. Rows and columns of each context are padded to whole words with
+    such as give 0. What joins arrays (N, columns) is (1, columns): numpy then takes half the time for a vector alone.
     """
 
-    contexts: tuple[int, ...]
     records: list[dict[str, int]]
     seeds: tuple[int, int]
     """Seed and chip; the plan holds as long as these two and the records are the engine's."""
     used: list[int]
-    """Activations of a vector, padded to whole words."""
-    weights: list[Weights]
-    rows: list[slice]
-    columns: list[slice]
+    """Activations of a vector of each context."""
+    reads: list[tuple[slice, Weights]]
+    """Rows and nets of each context."""
     parts: Floats
     """1 where a row (first axis) belongs to a context."""
-    context_of: Ints | None
-    """Number, among these contexts, of each column; None if there is only one."""
     conversions: int
     readers: tuple[Reader, ...]
-    noise: Words | None
-    narrow: bool
+    noise: Doubles | None
+    """`noise_factors` of a context (first axis) in its columns, 0 elsewhere: norms (N, contexts) times these are sigma;
+    None if there is no noise.
+    """
     converters: Converters
     words: AffineWords
+    outputs: list[_Output]
 
 
-def _alike(one: Message, other: Message) -> bool:
-    """Tell whether two batches are known to be of the same vectors."""
-    return one.events is other.events and one.position is other.position
+def _alike(messages: list[Message]) -> bool:
+    """Tell whether batches are known to be of the same vectors, and are small."""
+    events, position = messages[0].events, messages[0].position
+    return len(events) < _LARGE and all(one.events is events and one.position is position for one in messages)
 
 
 def _joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
@@ -109,7 +119,7 @@ class Tiles:
         One a context, fields by name, written by the owner.
     constants : dict of int32 or uint32 (column_words,), to be read; `set_constants` changes them
         Column constants: scale, bias, noise, mismatch.
-    inputs : int64 (64,)
+    inputs : list of int (64,)
         Route -> context | valid << 6.
     free : int64 (contexts,)
         Target time at which a context is free again, ps.
@@ -119,6 +129,7 @@ class Tiles:
 
     def __init__(self, geometry: Geometry):
         self.geometry = geometry
+        self._contexts_mask = context_of(geometry, _INPUT_VALID - 1)
         self.settings = {r.name: 0 for r in fields("engine", EngineRegion.REGISTERS)}
         self.records = [{r.name: 0 for r in fields("engine", EngineRegion.CONTEXTS)} for _ in range(geometry.contexts)]
         self._constants = {r.name: np.zeros(geometry.column_words, np.int32 if r.signed else np.uint32)
@@ -126,7 +137,7 @@ class Tiles:
         self.constants = {name: values.view() for name, values in self._constants.items()}
         for values in self.constants.values():
             values.flags.writeable = False
-        self.inputs: Ints = np.zeros(64, np.int64)
+        self.inputs = [0] * 64
         self.free: Ints = np.zeros(geometry.contexts, np.int64)
         self.counters = dict.fromkeys(("vectors", "row_ticks", "conversions", "clips", "verify_conversions"), 0)
         self._weights: dict[int, Weights] = {}
@@ -183,7 +194,7 @@ class Tiles:
     def read(self, region: int, offset: int) -> int:
         """Read a word of COLUMNS or INPUTS, as 32 bits."""
         if region == EngineRegion.INPUTS:
-            return int(self.inputs[offset % len(self.inputs)])
+            return self.inputs[offset % len(self.inputs)]
         index, field = divmod(offset, COLUMN_STRIDE)
         for register in column_fields(self.geometry):
             if register.offset == field and index < self.geometry.column_words:
@@ -196,24 +207,24 @@ class Tiles:
         Small batches of the same vectors are computed at once, whichever contexts they go to.
         """
         taken = [message for message in messages if self.inputs[message.route] & _INPUT_VALID]
-        if len(taken) > 1 and not (len(taken[0].events) < _LARGE and all(_alike(taken[0], one) for one in taken[1:])):
-            return [answer for message in taken for answer in self._answers([message])]
-        return self._answers(taken) if taken else []
+        if len(taken) < 2:
+            return self._answers(taken) if taken else []
+        if _alike(taken):
+            return self._answers(taken)
+        return [answer for message in taken for answer in self._answers([message])]
 
     def _answers(self, messages: list[Message]) -> list[Message]:
         """Return the partial sums of batches of the same vectors."""
-        plan = self._plan(tuple([context_of(self.geometry, int(self.inputs[message.route]) & _INPUT_VALID - 1)
-                                 for message in messages]))
+        plan = self._plan(tuple([self.inputs[message.route] & self._contexts_mask for message in messages]))
         lengths = [message.elements.shape[1] for message in messages]
         if lengths != plan.used:
-            context, used, length = next(found for found in zip(plan.contexts, plan.used, lengths, strict=True)
-                                         if found[1] != found[2])
+            context, used, length = next((output.context, *found) for output, *found in zip(
+                plan.outputs, plan.used, lengths, strict=True) if found[0] != found[1])
             raise ValueError(f"context {context} takes {used} activations, not {length}")
         partial = self._partial_sums(plan, messages)
-        return [Message(route=record["route"], kind=FlitKind.PARTIAL, events=message.events,
-                        times=self._times(context, message.times, record["latency"]), elements=partial[:, columns])
-                for context, record, columns, message in zip(plan.contexts, plan.records, plan.columns, messages,
-                                                             strict=True)]
+        return [Message(route=output.route, kind=FlitKind.PARTIAL, events=message.events,
+                        times=self._times(output, message.times), elements=partial[:, output.columns])
+                for output, message in zip(plan.outputs, messages, strict=True)]
 
     def _plan(self, contexts: tuple[int, ...]) -> _Plan:
         """Return the plan of contexts, a new one if what it was made from has changed."""
@@ -228,75 +239,80 @@ class Tiles:
             self._check_held(context)
         found = [self._context(context) for context in contexts]
         records = [record.copy() for record, _ in found]
-        widths = [record["columns"] + -record["columns"] % self.geometry.transport for record in records]
+        used, widths = ([record[side] + -record[side] % self.geometry.transport for record in records]
+                        for side in ("rows", "columns"))
         spans = [self._span(record) for record in records]
 
         def padded(parts: list[Any]) -> NDArray[Any]:
             return np.concatenate([np.pad(np.broadcast_to(part, record["columns"]), (0, width - record["columns"]))
-                                   for part, record, width in zip(parts, records, widths, strict=True)])
+                                   for part, record, width in zip(parts, records, widths, strict=True)])[None]
+
+        def constants(name: str) -> NDArray[Any]:
+            return padded([self.constants[name][span] for span in spans])
 
         converters = [self._converters(record, record["adc_gain"], record["adc_offset"]) for record in records]
-        noise = padded([self.constants["noise"][span] for span in spans])
-        loudest = norm(ACTIVATION_MAX * ACTIVATION_MAX * max(record["rows"] for record in records))
+        noise, owners = noise_factors(constants("noise")), np.eye(len(records))
+        rows = [np.arange(length) < record["rows"] for length, record in zip(used, records, strict=True)]
         return _Plan(
-            contexts=contexts, records=records, seeds=seeds,
-            used=[record["rows"] + -record["rows"] % self.geometry.transport for record in records],
-            weights=[weights.padded(width) for (_, weights), width in zip(found, widths, strict=True)],
-            rows=_spans([record["rows"] for record in records]), columns=_spans(widths),
-            parts=np.repeat(np.eye(len(records), dtype=np.float32), [record["rows"] for record in records], axis=0),
-            context_of=np.repeat(np.arange(len(records)), widths) if len(records) > 1 else None,
+            records=records, seeds=seeds, used=used,
+            reads=[(span, weights.padded(length, width)) for span, (_, weights), length, width
+                   in zip(_spans(used), found, used, widths, strict=True)],
+            parts=(np.repeat(owners, used, axis=0) * np.concatenate(rows)[:, None]).astype(np.float32),
             conversions=sum(record["columns"] for record in records),
             readers=tuple((self._key(record, Purpose.READ), width)
                           for record, width in zip(records, widths, strict=True)),
-            noise=noise if noise.any() else None, narrow=is_narrow(int(noise.max(initial=0)), int(loudest)),
+            noise=np.repeat(owners, widths, axis=1) * noise if noise.any() else None,
             converters=Converters(*(padded(list(part)) for part in zip(*converters, strict=True))),
-            words=AffineWords.of(padded([self.constants["scale"][span] for span in spans]),
-                                 padded([self.constants["bias"][span] for span in spans]), self.geometry.code_max))
+            words=AffineWords.of(constants("scale"), constants("bias"), self.geometry.code_max),
+            outputs=[_Output(context, record["route"], record["latency"], columns)
+                     for context, record, columns in zip(contexts, records, _spans(widths), strict=True)])
 
     def _partial_sums(self, plan: _Plan, messages: Sequence[Message]) -> Narrow:
         """Return the partial sums (N, columns of the plan) of batches of the same vectors, and count."""
-        x: Floats = _joined([message.elements[:, :weights.rows]
-                             for message, weights in zip(messages, plan.weights, strict=True)]).astype(np.float32)
+        x: Floats = _joined([message.elements for message in messages]).astype(np.float32)
         ticks, squares = word_sums(x, plan.parts)
-        charge: Narrow = _joined([weights.charges(x[:, rows])
-                                  for weights, rows in zip(plan.weights, plan.rows, strict=True)])
-        if plan.noise is not None:
-            size = norm(squares)
-            if plan.context_of is not None:
-                size = size.take(plan.context_of, axis=1)
-            charge += noise_charge(plan.noise, size, self._read_samples(plan, messages[0]), narrow=plan.narrow)
-        code, clipped = convert(charge, plan.converters, self.geometry.code_max)
-        partial = affine(code, plan.words)
+        self.counters["vectors"] += ticks.size
+        self.counters["row_ticks"] += int(sum(ticks.ravel().tolist()))  # exactly, where single precision might not
+        charge = _joined([weights.charges(x[:, rows]) for rows, weights in plan.reads])
+        xi = None if plan.noise is None else self._read_samples(plan, messages[0])
+        if charge.size <= BLOCK:
+            return self._converted(plan, charge, squares, xi)
+        vectors = max(1, BLOCK // charge.shape[1])  # as many as stay in the cache
+        return np.concatenate([
+            self._converted(plan, charge[block], squares[block], None if xi is None else xi[block])
+            for block in (slice(k, k + vectors) for k in range(0, len(x), vectors))])
 
-        counters = self.counters
-        counters["vectors"] += ticks.size
-        counters["row_ticks"] += int(sum(ticks.ravel().tolist()))  # exactly, where single precision might not
-        counters["conversions"] += len(x) * plan.conversions
-        counters["clips"] += int(np.count_nonzero(clipped))
-        return partial
+    def _converted(self, plan: _Plan, charge: NDArray[Any], squares: Floats, xi: Floats | Doubles | None) -> Narrow:
+        """Return the partial sums (N, columns) of charges without noise, and count."""
+        if plan.noise is not None and xi is not None:
+            charge = noise_charge(norm(squares).dot(plan.noise), xi) + charge
+        code, clipped = convert(charge, plan.converters, self.geometry.code_max)
+        self.counters["conversions"] += len(code) * plan.conversions
+        self.counters["clips"] += int(np.count_nonzero(clipped))
+        return affine(code, plan.words)
 
     def read_rows(self, context: int, rows: Any, purpose: Purpose, events: Any, drive: Drive = VERIFY) -> Narrow:
         """Return the codes (len(rows), columns) of reads of `rows` with their `events`, driven as `drive` says."""
         record, weights = self._context(context)
         rows, events = np.broadcast_arrays(np.asarray(rows, np.int64), np.asarray(events, np.int64))
         self._check_held(context, np.s_[:] if drive.dense else rows)
-        noise, size = np.asarray(self.settings["verify_noise"]), np.asarray(_VERIFY_NORM)
+        noise, size = np.array([[self.settings["verify_noise"]]]), np.array([[_VERIFY_NORM]], np.float64)
         if drive.dense:
             x = drive.ticks * walsh(rows, record["rows"])
             ticks, squares = word_sums(x, np.ones((record["rows"], 1), np.float32))
             charge: NDArray[Any] = weights.charges(x)
-            noise, size = self.constants["noise"][self._span(record)], norm(squares)
+            noise, size = self.constants["noise"][self._span(record)][None], norm(squares)
             self.counters["row_ticks"] += int(ticks.astype(np.int64).sum())
         else:
             charge = drive.ticks * weights.nets[rows]
         if noise.any():
-            charge += noise_charge(noise, size, self._samples(record, purpose, drive.place(rows), events),
-                                   narrow=is_narrow(int(noise.max()), int(size.max())))
+            xi = sample_factors(self._samples(record, purpose, drive.place(rows), events))
+            charge = noise_charge(size.dot(noise_factors(noise)), xi) + charge
         gain, offset = ((record["adc_gain"], record["adc_offset"]) if drive.inference_range else
                         (self.settings["verify_gain"], self.settings["verify_offset"]))
         code, _ = convert(charge, self._converters(record, gain, offset), self.geometry.code_max)
         self.counters["verify_conversions"] += code.size
-        return code
+        return code.astype(np.int32)
 
     def _converters(self, record: dict[str, int], gain: int, offset: int) -> Converters:
         """Return the converters of a context: one of each column where they differ."""
@@ -323,12 +339,12 @@ class Tiles:
                              events[:, None])
 
     @staticmethod
-    def _read_samples(plan: _Plan, message: Message) -> Samples:
-        """Return xi (N, columns) of inference reads."""
+    def _read_samples(plan: _Plan, message: Message) -> Floats | Doubles:
+        """Return the samples (N, columns) of inference reads."""
         position = message.position
         if isinstance(position, int):
             return read_samples(plan.readers, position, message.events)
-        xi = np.empty((len(position), plan.columns[-1].stop), np.int32)
+        xi = np.empty((len(position), plan.outputs[-1].columns.stop))
         for one in np.unique(position).tolist():
             chosen = position == one
             xi[chosen] = read_samples(plan.readers, one, message.events[chosen])
@@ -337,8 +353,8 @@ class Tiles:
     def _key(self, record: dict[str, int], purpose: Purpose) -> tuple[int, int]:
         return hash_key(self.settings["seed"], purpose, self.settings["chip"], record["tile"])
 
-    def _times(self, context: int, times: Ints, latency: int) -> Ints:
+    def _times(self, output: _Output, times: Ints) -> Ints:
         """Return when each vector leaves."""
-        out = served(times, int(self.free[context]), latency)
-        self.free[context] = out[-1]
+        out = served(times, int(self.free[output.context]), output.latency)
+        self.free[output.context] = out[-1]
         return out

@@ -77,10 +77,6 @@ def other_purpose(name):
     return Wrong()
 
 
-def floor_shift(value, shift):
-    return value >> shift
-
-
 def half_down(value, shift):
     return value if shift == 0 else (value + (1 << (shift - 1)) - 1) >> shift
 
@@ -138,12 +134,12 @@ MUTATIONS = {
     "row and column exchanged": (sim.array, "hash_counter", swapped_counter, {"device states"}),
     "epoch one bit too high": (sim.array, "EPOCH_SHIFT", 23, {"device states"}),
     "iteration in other bits": (sim.write_verify, "ITERATION_SHIFT", 5, {"write-verify"}),
-    "noise rounded down": (sim.adc, "round_shift", floor_shift, {"outputs", "write-verify"}),
+    "noise rounded down": (sim.adc, "_HALF", 0.0, {"outputs", "write-verify"}),
     "halves rounded down": (sim.device, "round_shift", half_down, {"outputs", "write-verify"}),
     "clipped one code early": (sim.tile, "convert", wrong_convert, {"outputs", "write-verify"}),
     "gain 1.6 % too large": (sim.tile, "convert", low_gain, {"outputs", "write-verify"}),
     "partial sums of one bit less": (sim.tile, "affine", early_affine, {"outputs"}),
-    "norm of one fraction bit less": (sim.adc, "NORM_FRACTION", 3, {"outputs"}),
+    "norm of one fraction bit less": (sim.adc, "_NORM_UNIT", 8.0, {"outputs"}),
     "noise constants limited early": (sim.array, "NOISE_MAX", 500, {"outputs"}),
     "other bits of the hash": (sim.array, "gaussian", one_word, {"outputs"}),
     "largest conductance too low": (sim.device, "CODE_MAX", 40, {"outputs"}),

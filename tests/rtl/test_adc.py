@@ -7,12 +7,17 @@ import pytest
 
 from rtl.adc import Adc, norm_bits
 from rtl.params import PRESETS, Geometry
-from sim.adc import Converters, convert, mismatched, noise_charge
+from sim.adc import Converters, convert, mismatched, noise_charge, noise_factors, sample_factors
 from tests.rtl.bench import run_requests
 
 GEOMETRIES = [PRESETS["tiny"], PRESETS["pairs"], PRESETS["demo"], PRESETS["faulty"],
               Geometry(name="large", rows=1024, columns=1024, lanes=64, pairs=2, significance=4, adc_bits=12),
               Geometry(name="coarse", rows=4, lanes=4, columns=4, adc_bits=4)]
+
+
+def _noise(requests):
+    sigma = noise_factors(requests["noise"]) * requests["norm"]
+    return noise_charge(sigma, sample_factors(requests["xi"])).astype(np.int64)
 
 
 def _corners(rng, count, *values):
@@ -36,7 +41,7 @@ def _requests(g, rng, count):
         "offset": rng.integers(-(1 << 26), 1 << 26, count),
     }
     edge = middle | {"charge": rng.integers(-charge // 8, charge // 8 + 1, count)}
-    scaled = (edge["charge"] + noise_charge(edge["noise"], edge["norm"], edge["xi"])) * edge["gain"]
+    scaled = (edge["charge"] + _noise(edge)) * edge["gain"]
     edge["offset"] = ((scaled >> 24) * 2 + 1 << 23) - scaled - rng.integers(0, 2, count)
     parts = (low, middle, edge)
     return {name: np.concatenate([part[name] for part in parts]) for name in low}
@@ -55,11 +60,10 @@ def test_codes_equal_the_model(geometry):
     words = (gain_error & 0xFFF) << 16 | offset_error & 0xFFFF
     requests |= {"gain_error": gain_error, "offset_error": offset_error}
     seen = run_requests(Adc(geometry=geometry, tag=9), requests, ("code", "clipped", "tag"), rng)
-    noise = noise_charge(requests["noise"], requests["norm"], requests["xi"])
     gain, offset = requests["gain"], requests["offset"]
     if geometry.mismatch:
         gain, offset = mismatched(gain, offset, words)
-    code, clipped = convert(requests["charge"] + noise, Converters.of(gain, offset), geometry.code_max)
+    code, clipped = convert(requests["charge"] + _noise(requests), Converters.of(gain, offset), geometry.code_max)
     np.testing.assert_array_equal(seen["code"], code)
     np.testing.assert_array_equal(seen["clipped"], clipped)
     np.testing.assert_array_equal(seen["tag"], requests["tag"])

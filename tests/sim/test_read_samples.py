@@ -11,7 +11,7 @@ KEY = hash_key(0x89ABCDEF, Purpose.READ, 200, 4321)
 
 
 def plain(position, columns, events):
-    return gaussian(threefry2x32(*KEY, hash_counter(position, np.arange(columns)), events[:, None])[0])
+    return gaussian(threefry2x32(*KEY, hash_counter(position, np.arange(columns)), events[:, None])[0]) / 2**16
 
 
 @pytest.mark.parametrize("events", [
