@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtl.params import ACTIVATION_MAX, Geometry, Instruction, geometry_hash
+from sim.fixed import operand
 
 __all__ = ["InputRoute", "Landing", "LayerPlan", "Phase", "Placement", "PlacementError", "Program", "Route", "Tile"]
 
@@ -241,8 +242,8 @@ class Placement:
         """Return the activations of inputs (N, inputs) in real values."""
         steps = np.asarray(x, np.float64) * self.input_scale
         np.rint(steps, out=steps)
-        np.minimum(steps, ACTIVATION_MAX, out=steps)
-        np.maximum(steps, -ACTIVATION_MAX, out=steps)
+        np.minimum(steps, operand(ACTIVATION_MAX, np.float64), out=steps)
+        np.maximum(steps, operand(-ACTIVATION_MAX, np.float64), out=steps)
         return steps.astype(np.int8)
 
     def arrange(self, activations: NDArray[Any], phase: int = 0) -> NDArray[Any]:

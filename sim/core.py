@@ -8,6 +8,7 @@ from rtl.params import EngineRegion, Geometry
 from rtl.params.registers import CONTEXT_STRIDE, Register, fields
 from sim.fixed import Ints
 from sim.message import Message
+from sim.passage import Course
 from sim.programming import Programming
 from sim.tile import Tiles
 
@@ -37,6 +38,10 @@ class Core:
     def accept(self, *messages: Message) -> list[Message]:
         """Return the partial sums of batches of vectors."""
         return self.tiles.accept(*messages)
+
+    def course(self, messages: list[Message]) -> Course | None:
+        """Return what `accept` does with messages, if that can be kept."""
+        return self.tiles.course(messages)
 
     def read(self, region: int, offset: int) -> int:
         """Return one register."""

@@ -16,6 +16,7 @@ from rtl.params.registers import PROGRAM_STRIDE, ROUTE_STRIDE, register
 from sim.fixed import Ints, Narrow
 from sim.instruction import Reads, Walk, compute, run_of, walk
 from sim.message import Message, in_turn, served
+from sim.passage import Course, Sent
 
 _ROUTE_FIELDS = ("base", "program", "more")
 _PROGRAM_FIELDS = ("start", "messages", "slot", "latency")
@@ -80,7 +81,7 @@ class _Emission(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _Course:
+class ProgramCourse:
     """What a run of a program takes and sends, as long as nothing is written and nothing else is sent to the unit."""
 
     program: int
@@ -93,6 +94,24 @@ class _Course:
     emissions: list[_Emission]
     layouts: dict[tuple[int, ...], _Layout] = dataclasses.field(default_factory=dict)
     """By slot, whether a vector runs alone, and the elements from each route."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Run:
+    """A run of a program with all its messages at once, as a `Course`."""
+
+    unit: "DigitalUnit"
+    course: ProgramCourse
+    order: list[int]
+    """Of the messages, by their routes."""
+
+    def holds(self) -> bool:
+        """Tell whether nothing has changed and nothing waits."""
+        return self.unit.awaits(self.course)
+
+    def through(self, events: Ints, taken: list[Sent]) -> list[Sent]:
+        """Return what the run sends."""
+        return self.unit.through(self.course, [taken[k] for k in self.order])
 
 
 class DigitalUnit:
@@ -123,7 +142,7 @@ class DigitalUnit:
         self._plans: dict[tuple[int, int], _Plan] = {}
         self._carries: dict[int, bool] = {}
         self._known: dict[tuple[int, int], list[int]] = {}  # what `_new_sender` said, by a route and its words
-        self._courses: dict[int, _Course] = {}
+        self._courses: dict[int, ProgramCourse] = {}
 
     def write(self, region: int, offset: int, value: int) -> None:
         """Write a word as the bus does; what is not there is ignored.
@@ -331,30 +350,49 @@ class DigitalUnit:
         queues = [self._waiting[route] for route in routes]
         count = min([len(queue[0].events) for queue in queues])
         inputs = [_first(queue, count) for queue in queues]
-        arrived = inputs[0].times
-        for message in inputs[1:]:
-            arrived = np.maximum(arrived, message.times)
+        sent = self.through(course, [(message.elements, message.times) for message in inputs])
+        return in_turn([Message(route=one.route, kind=one.kind, events=inputs[0].events, times=times,
+                                position=one.position, elements=elements)
+                        for one, (elements, times) in zip(course.emissions, sent, strict=True)])
+
+    def through(self, course: ProgramCourse, taken: list[Sent]) -> list[Sent]:
+        """Run a program on vectors, a batch of messages from each of its routes; return what it sends."""
+        program, (_, arrived) = course.program, taken[0]
+        count = len(arrived)
+        for _, others in taken[1:]:
+            arrived = np.maximum(arrived, others)
         times = served(arrived, self._free[program], course.latency)
         self._free[program] = int(times[-1])
-        results = self._runs_of(course, count, [message.elements for message in inputs])
+        results = self._runs_of(course, count, [elements for elements, _ in taken])
         self._runs[program] += count
         self.messages += count
         self.operations += count * course.plan.steps
-        events = inputs[0].events
-        return in_turn([Message(route=one.route, kind=one.kind, events=events, times=times, position=one.position,
-                                elements=elements)
-                        for one, elements in zip(course.emissions, results, strict=True)])
+        return [(elements, times) for elements in results]
 
-    def _new_course(self, program: int, routes: list[int]) -> _Course:
+    def course(self, messages: list[Message]) -> Course | None:
+        """Return what `accept` does with messages, if they make one whole run and have done so before."""
+        routes = [message.route for message in messages]
+        course = self._courses.get(self._program_of(routes[0]))
+        if (course is None or sorted(routes) != course.routes or any(self._routes[route][2] for route in routes)
+                or len({one.route for one in course.emissions}) < len(course.emissions)):
+            return None
+        run = _Run(self, course, [routes.index(route) for route in course.routes])
+        return run if run.holds() else None
+
+    def awaits(self, course: ProgramCourse) -> bool:
+        """Tell whether a course still holds and no message waits for the next run."""
+        return self._courses.get(course.program) is course and not any(map(self._waiting.get, course.routes))
+
+    def _new_course(self, program: int, routes: list[int]) -> ProgramCourse:
         plan = self._plan(program, 0)
         emissions = [_Emission.of(step, self.geometry.transport) for step in plan.walks
                      if step.code.destination != Destination.MEMORY]
-        course = self._courses[program] = _Course(
+        course = self._courses[program] = ProgramCourse(
             program=program, routes=routes, latency=self._programs[program][3],
             sequential=self.carries_state(program), plan=plan, emissions=emissions)
         return course
 
-    def _runs_of(self, course: _Course, count: int, data: list[Narrow]) -> list[Narrow]:
+    def _runs_of(self, course: ProgramCourse, count: int, data: list[Narrow]) -> list[Narrow]:
         """Return the elements (count, words * W) of each message that leaves."""
         first = self._runs[course.program] % 2
         if count == 1:
@@ -366,7 +404,7 @@ class DigitalUnit:
                 result[group] = part
         return results
 
-    def _groups(self, count: int, course: _Course) -> list[slice]:
+    def _groups(self, count: int, course: ProgramCourse) -> list[slice]:
         """Return the vectors of one slot each that are computed at once; the last group holds the last vector."""
         if course.sequential:
             return [slice(k, k + 1) for k in range(count)]
@@ -374,7 +412,7 @@ class DigitalUnit:
         return [slice(k, min(k + size, count), 2) for first in (count % 2, (count + 1) % 2)
                 for k in range(first, count, size)]
 
-    def _run(self, course: _Course, slot: int, data: list[Narrow]) -> list[Narrow]:
+    def _run(self, course: ProgramCourse, slot: int, data: list[Narrow]) -> list[Narrow]:
         """Run the program on vectors of one slot, and leave the memory as the last of them does.
 
         A vector alone runs in the memory itself, each of several in a copy of what they touch.
@@ -399,7 +437,7 @@ class DigitalUnit:
             self.memory[layout.touched] = local[-1]
         return sent
 
-    def _layout(self, course: _Course, slot: int, alone: bool, lengths: list[int]) -> _Layout:
+    def _layout(self, course: ProgramCourse, slot: int, alone: bool, lengths: list[int]) -> _Layout:
         key = (slot, alone, *lengths)
         if key not in course.layouts:
             walks = self._plan(course.program, slot).walks

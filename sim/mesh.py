@@ -25,6 +25,8 @@ class Mesh:
         self.geometry = geometry
         self.tables = np.zeros((geometry.nodes, geometry.routes), np.int64)
         self.hops = 0
+        self.writes = 0
+        """Entries written since power-up."""
         self._found: dict[tuple[int, int], tuple[int, list[int]]] = {}
 
     def write(self, node: int, region: int, offset: int, value: int) -> None:
@@ -32,6 +34,7 @@ class Mesh:
         self._check(node, region)
         if offset < self.geometry.routes:
             self.tables[node, offset] = value & 0x1F
+            self.writes += 1
             self._found.clear()
 
     def read(self, node: int, region: int, offset: int) -> int:

@@ -33,6 +33,8 @@ class Port:
     def __init__(self, geometry: Geometry) -> None:
         self.geometry = geometry
         self.batch = Batch(geometry)
+        self.writes = 0
+        """Registers and entries of the plan written since power-up."""
         self.window = 1
         self.segments = 0
         self.plan = np.zeros(SEGMENTS + 1, np.int64)
@@ -54,6 +56,7 @@ class Port:
         else:
             self.batch.write(region, offset, value)
             return
+        self.writes += 1
         self._cuts = []
         first = 0
         for entry in self.plan[:self.segments].tolist():
@@ -110,6 +113,9 @@ class Port:
         """Keep results until they are taken; a port emits nothing in return."""
         self._results.extend(messages)
         return []
+
+    def course(self, messages: list[Message]) -> None:
+        """Return None: results end here."""
 
     @property
     def available(self) -> bool:

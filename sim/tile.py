@@ -1,7 +1,6 @@
 """The tiles of one engine, a batch of vectors at a time. Numbers as in `rtl/tile.py`."""
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,11 +17,10 @@ from sim.fixed import Doubles, Floats, Ints, Narrow
 from sim.gauss import Reader, gaussian_hash, read_samples
 from sim.hash import BLOCK
 from sim.message import Message, served
+from sim.passage import FEW, Course, Sent
 
 _VERIFY_NORM = ACTIVATION_MAX << NORM_FRACTION
 _INPUT_VALID = 1 << 6
-_LARGE = 32
-"""Vectors from which on each context is computed alone: arrays of several would leave the cache."""
 
 
 class Drive(NamedTuple):
@@ -64,13 +62,14 @@ class _Output(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class _Plan:
+class Plan:
     """What inference reads of contexts at once compute with: rows and columns of one context after those of another.
 
     Made from registers and nets when they have changed. Rows and columns of each context are padded to whole words with
     such as give 0. What joins arrays (N, columns) is (1, columns): numpy then takes half the time for a vector alone.
     """
 
+    contexts: tuple[int, ...]
     records: list[dict[str, int]]
     seeds: tuple[int, int]
     """Seed and chip; the plan holds as long as these two and the records are the engine's."""
@@ -94,7 +93,7 @@ class _Plan:
 def _alike(messages: list[Message]) -> bool:
     """Tell whether batches are known to be of the same vectors, and are small."""
     events, position = messages[0].events, messages[0].position
-    return len(events) < _LARGE and all(one.events is events and one.position is position for one in messages)
+    return len(events) < FEW and all(one.events is events and one.position is position for one in messages)
 
 
 def _joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
@@ -106,6 +105,27 @@ def _spans(sizes: list[int]) -> list[slice]:
     """Return where things of these sizes lie, one after the other."""
     ends = np.cumsum(sizes).tolist()
     return [slice(end - size, end) for end, size in zip(ends, sizes, strict=True)]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Reading:
+    """Reads of the same vectors on some routes at once, as a `Course`."""
+
+    tiles: "Tiles"
+    routes: list[int]
+    entries: list[int]
+    """What INPUTS has for the routes."""
+    position: int
+    plan: Plan
+
+    def holds(self) -> bool:
+        """Tell whether the routes lead to the same contexts and their plan is the same."""
+        return (self.tiles.entries(self.routes) == self.entries
+                and self.tiles.plan_kept(self.plan.contexts) is self.plan)
+
+    def through(self, events: Ints, taken: list[Sent]) -> list[Sent]:
+        """Return the partial sums."""
+        return self.tiles.through(self.plan, self.position, events, taken)
 
 
 class Tiles:
@@ -142,7 +162,7 @@ class Tiles:
         self.counters = dict.fromkeys(("vectors", "row_ticks", "conversions", "clips", "verify_conversions"), 0)
         self._weights: dict[int, Weights] = {}
         self._lost: dict[int, NDArray[np.bool_]] = {}  # rows of a context whose nets those of another were written over
-        self._plans: dict[tuple[int, ...], _Plan] = {}
+        self._plans: dict[tuple[int, ...], Plan] = {}
 
     def set_nets(self, context: int, nets: Any, rows: Any = np.s_[:]) -> None:
         """Take the nets (rows, columns) of a context, of which `rows` are written; contexts in the same places lose
@@ -207,34 +227,57 @@ class Tiles:
         Small batches of the same vectors are computed at once, whichever contexts they go to.
         """
         taken = [message for message in messages if self.inputs[message.route] & _INPUT_VALID]
-        if len(taken) < 2:
+        if len(taken) < 2 or _alike(taken):  # arrays of several large ones would leave the cache
             return self._answers(taken) if taken else []
-        if _alike(taken):
-            return self._answers(taken)
         return [answer for message in taken for answer in self._answers([message])]
 
     def _answers(self, messages: list[Message]) -> list[Message]:
         """Return the partial sums of batches of the same vectors."""
-        plan = self._plan(tuple([self.inputs[message.route] & self._contexts_mask for message in messages]))
+        plan = self._plan([message.route for message in messages])
         lengths = [message.elements.shape[1] for message in messages]
         if lengths != plan.used:
             context, used, length = next((output.context, *found) for output, *found in zip(
                 plan.outputs, plan.used, lengths, strict=True) if found[0] != found[1])
             raise ValueError(f"context {context} takes {used} activations, not {length}")
-        partial = self._partial_sums(plan, messages)
-        return [Message(route=output.route, kind=FlitKind.PARTIAL, events=message.events,
-                        times=self._times(output, message.times), elements=partial[:, output.columns])
-                for output, message in zip(plan.outputs, messages, strict=True)]
+        events = messages[0].events
+        sent = self.through(plan, messages[0].position, events,
+                            [(message.elements, message.times) for message in messages])
+        return [Message(route=output.route, kind=FlitKind.PARTIAL, events=events, times=times, elements=elements)
+                for output, (elements, times) in zip(plan.outputs, sent, strict=True)]
 
-    def _plan(self, contexts: tuple[int, ...]) -> _Plan:
-        """Return the plan of contexts, a new one if what it was made from has changed."""
-        plan, seeds = self._plans.get(contexts), (self.settings["seed"], self.settings["chip"])
-        records = [self.records[context] for context in contexts]
-        if plan is None or plan.seeds != seeds or plan.records != records:
-            plan = self._plans[contexts] = self._new_plan(contexts, seeds)
+    def through(self, plan: Plan, position: Ints | int, events: Ints, taken: list[Sent]) -> list[Sent]:
+        """Return the partial sums of batches of the same vectors, of as many activations as a plan says."""
+        partial = self._partial_sums(plan, position, events, [elements for elements, _ in taken])
+        return [(partial[:, output.columns], self._times(output, times))
+                for output, (_, times) in zip(plan.outputs, taken, strict=True)]
+
+    def course(self, messages: list[Message]) -> Course | None:
+        """Return what `accept` does with messages, if it takes them all at once."""
+        position, routes = messages[0].position, [message.route for message in messages]
+        entries = self.entries(routes)
+        if not (isinstance(position, int) and _alike(messages) and all(entry & _INPUT_VALID for entry in entries)):
+            return None
+        return _Reading(self, routes, entries, position, self._plan(routes))
+
+    def entries(self, routes: list[int]) -> list[int]:
+        """Return what INPUTS has for routes."""
+        return [self.inputs[route] for route in routes]
+
+    def _plan(self, routes: list[int]) -> Plan:
+        """Return the plan of the contexts that routes lead to, a new one if what it was made from has changed."""
+        contexts = tuple([entry & self._contexts_mask for entry in self.entries(routes)])
+        plan = self.plan_kept(contexts)
+        if plan is None:
+            plan = self._plans[contexts] = self._new_plan(contexts)
         return plan
 
-    def _new_plan(self, contexts: tuple[int, ...], seeds: tuple[int, int]) -> _Plan:
+    def plan_kept(self, contexts: tuple[int, ...]) -> Plan | None:
+        """Return the plan of contexts, if there is one and nothing of it has changed."""
+        plan, seeds = self._plans.get(contexts), (self.settings["seed"], self.settings["chip"])
+        records = [self.records[context] for context in contexts]
+        return plan if plan is not None and plan.seeds == seeds and plan.records == records else None
+
+    def _new_plan(self, contexts: tuple[int, ...]) -> Plan:
         for context in contexts:
             self._check_held(context)
         found = [self._context(context) for context in contexts]
@@ -253,8 +296,8 @@ class Tiles:
         converters = [self._converters(record, record["adc_gain"], record["adc_offset"]) for record in records]
         noise, owners = noise_factors(constants("noise")), np.eye(len(records))
         rows = [np.arange(length) < record["rows"] for length, record in zip(used, records, strict=True)]
-        return _Plan(
-            records=records, seeds=seeds, used=used,
+        return Plan(
+            contexts=contexts, records=records, seeds=(self.settings["seed"], self.settings["chip"]), used=used,
             reads=[(span, weights.padded(length, width)) for span, (_, weights), length, width
                    in zip(_spans(used), found, used, widths, strict=True)],
             parts=(np.repeat(owners, used, axis=0) * np.concatenate(rows)[:, None]).astype(np.float32),
@@ -267,14 +310,14 @@ class Tiles:
             outputs=[_Output(context, record["route"], record["latency"], columns)
                      for context, record, columns in zip(contexts, records, _spans(widths), strict=True)])
 
-    def _partial_sums(self, plan: _Plan, messages: Sequence[Message]) -> Narrow:
+    def _partial_sums(self, plan: Plan, position: Ints | int, events: Ints, elements: list[NDArray[Any]]) -> Narrow:
         """Return the partial sums (N, columns of the plan) of batches of the same vectors, and count."""
-        x: Floats = _joined([message.elements for message in messages]).astype(np.float32)
+        x: Floats = _joined(elements).astype(np.float32)
         ticks, squares = word_sums(x, plan.parts)
         self.counters["vectors"] += ticks.size
         self.counters["row_ticks"] += int(sum(ticks.ravel().tolist()))  # exactly, where single precision might not
         charge = _joined([weights.charges(x[:, rows]) for rows, weights in plan.reads])
-        xi = None if plan.noise is None else self._read_samples(plan, messages[0])
+        xi = None if plan.noise is None else self._read_samples(plan, position, events)
         if charge.size <= BLOCK:
             return self._converted(plan, charge, squares, xi)
         vectors = max(1, BLOCK // charge.shape[1])  # as many as stay in the cache
@@ -282,7 +325,7 @@ class Tiles:
             self._converted(plan, charge[block], squares[block], None if xi is None else xi[block])
             for block in (slice(k, k + vectors) for k in range(0, len(x), vectors))])
 
-    def _converted(self, plan: _Plan, charge: NDArray[Any], squares: Floats, xi: Floats | Doubles | None) -> Narrow:
+    def _converted(self, plan: Plan, charge: NDArray[Any], squares: Floats, xi: Floats | Doubles | None) -> Narrow:
         """Return the partial sums (N, columns) of charges without noise, and count."""
         if plan.noise is not None and xi is not None:
             charge = noise_charge(norm(squares).dot(plan.noise), xi) + charge
@@ -339,15 +382,14 @@ class Tiles:
                              events[:, None])
 
     @staticmethod
-    def _read_samples(plan: _Plan, message: Message) -> Floats | Doubles:
+    def _read_samples(plan: Plan, position: Ints | int, events: Ints) -> Floats | Doubles:
         """Return the samples (N, columns) of inference reads."""
-        position = message.position
         if isinstance(position, int):
-            return read_samples(plan.readers, position, message.events)
+            return read_samples(plan.readers, position, events)
         xi = np.empty((len(position), plan.outputs[-1].columns.stop))
         for one in np.unique(position).tolist():
             chosen = position == one
-            xi[chosen] = read_samples(plan.readers, one, message.events[chosen])
+            xi[chosen] = read_samples(plan.readers, one, events[chosen])
         return xi
 
     def _key(self, record: dict[str, int], purpose: Purpose) -> tuple[int, int]:
