@@ -18,7 +18,7 @@ from host.network import load_network
 from host.placement import Placement
 from host.placing import show_placement, summary
 from host.results import AGES
-from host.speed import BATCHES, PEERS, model_speed, wide_placement
+from host.speed import BATCHES, PEERS, SIZES, model_speed, random_network
 from rtl.params import preset
 from rtl.params.protocol import VECTOR_BYTES, Opcode, Status
 from sim.link import frame
@@ -44,8 +44,12 @@ def run_bench(*, images: int, sim: bool, seed: int | None, screen: Screen) -> di
     macs = sum(layer.weight.size for layer in network.layers)
     found: dict[str, Any] = {"network": MODEL.name, "macs": macs, **summary(placement), "devices": {}}
     found["mac_per_cycle_expected"] = macs / placement.cycles_per_image
-    found["placements"] = [_as_placed(*one) for one in (
-        ("784-128-10", placement), ("784-256-128-10", wide_placement(digits.train[:CALIBRATION])))]
+    larger = random_network(SIZES)
+    found["placements"] = [
+        _as_placed(name, compile_network(net, preset(geometry), digits.train[:CALIBRATION]))
+        for name, net, geometry in (
+            ("784-128-10", network, "demo"), ("784-128-10", network, "demo-fast"),
+            ("784-256-128-10", larger, "demo-fast"), ("784-256-128-10", larger, "tile512"))]
     found["bytes_per_image"] = _bytes_per_image(placement)
     with screen.stage("model"), open_device("model:", seed=seed) as device:
         found["devices"]["model"] = _measure(device, placement, digits.test[:images], screen)

@@ -81,8 +81,10 @@ def test_every_context_has_its_turn_before_one_has_the_next():
 
 @pytest.mark.parametrize(("name", "shapes", "share"), [
     ("demo", [(112, 64), (112, 64), (100, 60)], 0.97),
-    # What an engine has of 784-128-10: a short pass among long ones, and loading takes as long as they all.
+    # What an engine has of 784-128-10 and of 784-256-128-10: a short pass among long ones, and loading takes as long as
+    # they all.
     ("demo-fast", [(196, 64)] * 4 + [(128, 8)], 0.93),
+    pytest.param("demo-fast", [(196, 64)] * 8 + [(128, 64)] * 2 + [(128, 8)], 0.97, marks=pytest.mark.slow),
 ])
 def test_columns_leave_without_a_pause(name, shapes, share):
     """Passes follow each other so closely that nearly all clocks issue a column."""
