@@ -65,7 +65,7 @@ def test_groups_of_logic_have_only_memories_beside_those_of_hardware():
 
 
 def test_weights_of_four_block_rams_are_beside_their_multipliers_or_in_the_row_above():
-    geometry = preset("demo-fast").replace(net_words=2048)
+    geometry = preset("demo-fast")
     sites = floorplan(geometry, ECP5_85F, chip="chip")
     assert len(set(sites.values())) == len(sites) == 2 * (16 * 4 + 18 * 4)
     for group in range(geometry.groups):
