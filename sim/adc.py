@@ -91,12 +91,13 @@ def convert(charge: Any, converters: Converters, code_max: int) -> tuple[Doubles
 
     Parameters
     ----------
-    charge : whole numbers
+    charge : whole numbers; an array of float64 is spoiled
     converters : broadcast against the charges
     code_max : int
         Largest magnitude of a code.
     """
-    level = charge * converters.gain
+    level = charge.astype(np.float64, copy=False)
+    level *= converters.gain
     level += converters.offset
     np.floor(level, out=level)
     code = saturate(level, *_limits(code_max))

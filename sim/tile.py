@@ -327,8 +327,9 @@ class Tiles:
 
     def _converted(self, plan: Plan, charge: NDArray[Any], squares: Floats, xi: Floats | Doubles | None) -> Narrow:
         """Return the partial sums (N, columns) of charges without noise, and count."""
+        charge = charge.astype(np.float64)
         if plan.noise is not None and xi is not None:
-            charge = noise_charge(norm(squares).dot(plan.noise), xi) + charge
+            charge += noise_charge(norm(squares).dot(plan.noise), xi)
         code, clipped = convert(charge, plan.converters, self.geometry.code_max)
         self.counters["conversions"] += len(code) * plan.conversions
         self.counters["clips"] += int(np.count_nonzero(clipped))
