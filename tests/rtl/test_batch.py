@@ -77,6 +77,28 @@ def test_runs_of_words(store, transport, go_in, go_out):
     assert len({word for word, _ in expected}) > 10
 
 
+def test_whoever_takes_words_may_stop_at_any_of_them():
+    """For longer than a burst takes: one that had no room would lose words, or hold the memory meanwhile."""
+    geometry = TINY.replace(batch_words=16, batch_store="sdram")
+    dut, got, held = BatchStore(geometry=geometry), [], []
+    design, parts = beside_its_part(dut)
+    runs = [{"word": word, "words": 16} for word in (0, 5, 0)]
+
+    async def load_and_ask(ctx):
+        await put(ctx, dut.write, [{"place": place, "data": 0x01020304 + place} for place in range(16)])
+        await put(ctx, dut.i, runs)
+
+    async def take(ctx):
+        for _ in range(48):
+            got.extend(await get(ctx, dut.o, 1))
+            await ctx.tick().repeat(55)
+            held.append(ctx.get(dut.memory.active))
+
+    simulate(design, load_and_ask, take, processes=parts)
+    assert [word.bytes - 0x01020304 for word in got] == [(run["word"] + k) % 16 for run in runs for k in range(16)]
+    assert not any(held[1:])  # at the first, two bursts come one after the other
+
+
 def loaded(vectors, *, room=4, words=WORDS, first=2, plan=PLAN):
     """Writes that make a port ready to replay vectors (N, words * W) from the word `first` on; W is that of `TINY`."""
     data = np.pad(vectors.astype(np.int8), ((0, 0), (0, words * W - vectors.shape[1]))).ravel().view("<u4")
