@@ -338,7 +338,8 @@ PRESETS = _presets(
     Geometry(name="small", engines=2, contexts=4, rows=32, columns=16, lanes=16, net_words=128, cells=2048,
              column_words=64, digital_words=256, instructions=32, programs=4, routes=32, batch_words=2048),
     Geometry(name="pumped", engines=1, contexts=4, rows=48, columns=16, lanes=24, pump=3, soft_groups=1, net_words=256,
-             cells=2048, column_words=64, digital_words=256, instructions=32, programs=4, routes=32),
+             cells=2048, state_store="sdram", column_words=64, digital_words=256, instructions=32, programs=4,
+             routes=32, batch_words=1024, batch_store="sdram"),
     Geometry(name="faulty", contexts=16, wear_bits=16, mismatch=True, net_words=2048, cells=1 << 16,
              column_words=1024, batch_words=1 << 16),
     Geometry(name="board-small", engines=1, contexts=4, rows=32, columns=16, lanes=8, transport=2,
@@ -353,7 +354,7 @@ PRESETS = _presets(
     Geometry(name="demo-stream", state_store="sdram", program_lanes=2, contexts=32, cells=1 << 17, column_words=2048,
              digital_words=2048),
     Geometry(name="demo-fast", contexts=11, rows=216, lanes=216, pump=3, soft_groups=2, net_words=2048, cells=118784,
-             column_words=1024, instructions=32, state_store="sdram"),
+             column_words=1024, instructions=32, state_store="sdram", batch_words=1 << 22, batch_store="sdram"),
     Geometry(name="tile512", engines=1, rows=512, columns=512, lanes=128, net_words=4096, cells=1 << 18,
              column_words=1024, batch_words=1 << 16, mesh_columns=3),
     Geometry(name="tile1024", engines=1, contexts=4, rows=1024, columns=1024, lanes=256, transport=8, net_words=4096,
@@ -368,8 +369,8 @@ PRESETS = _presets(
 `demo-sdram` is the same with states of 16 bits in SDRAM and room for a batch, `tiny-sdram` a small one of that kind,
 with states of twice as many cells as nets. `demo-stream` has the nets of `demo` and states of twice as many cells:
 networks that need more nets run in phases (docs/decisions/0019-networks-in-phases.md).
-`demo-fast` holds 784-256-128-10, has no batch, and three times as fast a clock for its 144 multipliers; `pumped` is a
-small one of its kind.
+`demo-fast` holds 784-256-128-10 and has three times as fast a clock for its 144 multipliers, with states and a batch in
+SDRAM; `pumped` is a small one of its kind.
 `faulty` holds what `demo` does and spares; its devices wear and its converters differ where a technology says so.
 `tile512` and `tile1024` have tiles as large as published chips, for the model: no board of ours holds their states.
 `speech` is as large as the IBM 14 nm chip of 34 tiles of 512 x 2,048 PCM devices, four to a weight (Ambrogio and

@@ -51,17 +51,18 @@ def test_gates_replay_what_the_model_does(expected):
         check(course(device), expected)
 
 
-@pytest.mark.parametrize("pace", [{}, {"rx": 3, "tx": 11}], ids=["at once", "a slow line"])
-def test_a_batch_in_sdram(pace):
+@pytest.mark.parametrize(("name", "pace"), [("tiny-sdram", {}), ("tiny-sdram", {"rx": 3, "tx": 11}), ("pumped", {})],
+                         ids=["at once", "a slow line", "two clocks"])
+def test_a_batch_in_sdram(name, pace):
     """Beside the states: written no faster than SDRAM takes it, replayed while engines read their states there."""
-    geometry = preset("tiny-sdram")
+    geometry = preset(name)
     opened = verilated(geometry, seed=5, **pace), model(geometry, seed=5)
     with ready(opened[0], geometry) as device, ready(opened[1], geometry) as twin:
         check(*(course(one) for one in (device, twin)))
         for _ in range(2):
             found = []
             for one in (device, twin):
-                for unit in (1, 2):  # sweeps that nobody waits for
+                for unit in range(1, geometry.digital_unit):  # sweeps that nobody waits for
                     one.backend.write(unit, EngineRegion.REGISTERS, 0, [EngineOperation.AGE])
                 found.append(one.replay_codes(1))
             check(*found)

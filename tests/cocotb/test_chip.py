@@ -2,6 +2,7 @@
 
 import pytest
 
+from boards.sdram import simulated_chip
 from rtl.chip import Chip
 from rtl.params import preset
 from tests.cocotb.harness import run_bench
@@ -16,5 +17,5 @@ def test_a_whole_chip(tmp_path):
 @pytest.mark.slow
 def test_a_chip_with_two_clocks(tmp_path):
     """Reset in the middle, which the faster clock does not know of; the clocks begin once only."""
-    run_bench(Chip(geometry=preset("pumped")), "tests.cocotb.bench_chip", tests=1, where=tmp_path, GEOMETRY="pumped",
+    run_bench(simulated_chip(preset("pumped")), "tests.cocotb.bench_chip", tests=1, where=tmp_path, GEOMETRY="pumped",
               COCOTB_TEST_FILTER="reset_in_the_middle")

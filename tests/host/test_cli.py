@@ -42,7 +42,7 @@ def test_accuracy_over_ages(files, tmp_path):
     with np.load(files / "data.npz") as file:
         x, y = file["x"], file["y"]
     for geometry, words in (("small", "40 vectors loaded once and replayed 4 times"),
-                            ("pumped", "40 vectors streamed 4 times")):
+                            ("demo", "40 vectors streamed 4 times")):
         ran = bitline("ages", files / "net.onnx", "--data", files / "data.npz", "--device", f"model:{geometry}",
                       "--ages", "fresh,1 year", "--programmings", 2, "--seed", 7, "--json", tmp_path / "ages.json")
         assert ran.exit_code == 0, ran.stderr
