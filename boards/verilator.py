@@ -39,8 +39,8 @@ VERILATE_FLAGS = ("--cc", "-O3", "--x-assign", "fast", "--x-initial", "fast", "-
                   "-Wno-style")
 """No X exists in what Amaranth writes, so all of Verilator's randomisation is off."""
 
-FAST_FLAGS = ("-Os",)
-"""Every clock runs through nearly all of the code once, so smaller is no slower than -O2, and is compiled sooner."""
+FAST_FLAGS = ("-O1",)
+"""As fast as -O2, and compiled sooner; docs/decisions/0022-how-verilated-chips-are-compiled.md has what was tried."""
 
 SLOW_FLAGS = ("-O0",)
 """Constructors and initial values: run once, so they are compiled as fast as possible."""
