@@ -171,6 +171,10 @@ def _builds(directory: Path) -> list[str]:
         speeds += [(report["board"], str(attempt["seed"]), attempt["router"], _speeds(attempt["clocks"]),
                     f"{attempt['processor_seconds'] / 60:.1f}", report["tools"].split()[-1])
                    for attempt in report["attempts"]]
+        if len(report["attempts"]) > 1:
+            asked = report["attempts"][0]["clocks"]
+            speeds.append((report["board"], "median", "", _speeds({
+                name: (median, asked[name][1]) for name, median in report["medians"].items()}), "", ""))
     if not boards:
         return ["## Boards", "", "No build has left a report here: `bitline build NAME`.", ""]
     return ["## Boards", "", "After place and route, by the tool's model of the device.", "",

@@ -135,9 +135,12 @@ def _cells(screen: Screen) -> Figures:
 
 
 def build_reports(directory: Path) -> list[dict[str, Any]]:
-    """Return the reports that builds have left in a directory of directories (`boards.build.Report`)."""
+    """Return the reports that builds have left in a directory of directories (`boards.build.Report`).
+
+    nextpnr's own, and those of builds of older versions, have another shape and are left out.
+    """
     reports = [json.loads(path.read_text("utf-8")) for path in sorted(directory.glob("*/*.report.json"))]
-    return [report for report in reports if "fmax_mhz" in report]  # nextpnr's own have another shape
+    return [report for report in reports if "medians" in report]
 
 
 def _builds(directory: Path) -> dict[str, Figures]:

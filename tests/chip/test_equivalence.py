@@ -18,6 +18,7 @@ from tests.chip.machine import bearable, cases, images, model, place, registers,
 TINY, PAIRS, SMALL, PUMPED = preset("tiny"), preset("pairs"), preset("small"), preset("pumped")
 SEVERAL_TILES = (13, 8, 6)  # two row tiles, folds; then one tile
 COLUMN_TILES = (6, 12)  # two column tiles
+YEAR_S = 365 * 86_400.0
 
 FEW = settings(derandomize=True, database=None, deadline=None, print_blob=True,
                suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much])
@@ -125,6 +126,19 @@ def test_a_part_of_a_large_chip(name):
     assert max(tile.rows for tile in placement.tiles) == geometry.rows == preset(name).rows
     with verilated(geometry) as device, model(geometry, seed=7, chip=2) as reference:
         check(device, reference, placement, technology("pcm"), images(large.part_sizes, 6, 5), ages=(1e5,))
+
+
+@pytest.mark.slow
+def test_the_chip_of_the_fast_board():
+    """All of it, with a network that fills it: two clocks, states and batch in SDRAM, 1.9 million integers."""
+    geometry, sizes = preset("demo-fast"), (784, 256, 128, 10)
+    placement, x = place(sizes, 5, geometry), images(sizes, 6, 16)
+    with verilated(geometry) as device, model(geometry, seed=99, chip=17) as reference:
+        check(device, reference, placement, technology("pcm"), x, ages=(YEAR_S,))
+        for one in (device, reference):
+            one.load(x)
+        for ours, theirs in zip(device.replay_codes(), reference.replay_codes(), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
 
 
 @pytest.mark.parametrize("other", [registers, verilated], ids=["registers", "verilated"])

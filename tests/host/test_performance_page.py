@@ -32,7 +32,10 @@ def built(tmp_path, monkeypatch):
              "clocks": {"calc": [151.25, 150.015], "calc to chip": [400, 150], "gate.clk_in": [995, 50],
                         "clk": [chip, 50]}}
             for seed, chip in ((2, 49.9), (3, 67.7))],
+        "medians": {"calc": 151.25, "calc to chip": 400.0, "gate.clk_in": 995.0, "clk": 58.8},
         "resources": {"TRELLIS_COMB": [18273, 24288]}}))
+    (tmp_path / "build/old").mkdir()
+    (tmp_path / "build/old/old.report.json").write_text(json.dumps({"board": "old", "fmax_mhz": 60.0}))
     (tmp_path / "build/ulx3s-12f/ulx3s_12f.3.report.json").write_text(json.dumps({"fmax": {}, "utilization": {}}))
     return tmp_path / "performance.md"
 
@@ -47,8 +50,10 @@ def test_each_figure_stands_beside_its_bound(built):
                 "| aihwkit 1.2.0, C++ engine | output and PCM read noise | 1,121 | 2.0 | 2,032 | 282.5 |",
                 "| ulx3s-12f | board-small | 18,273 (75%) |",
                 "| ulx3s-12f | 2 | router1 | 151.2 of 150, 400.0 of 150, 49.9 of 50 | 1.5 | nextpnr-0.11 |",
-                "| ulx3s-12f | 3 | router1 | 151.2 of 150, 400.0 of 150, 67.7 of 50 | 1.5 | nextpnr-0.11 |"):
+                "| ulx3s-12f | 3 | router1 | 151.2 of 150, 400.0 of 150, 67.7 of 50 | 1.5 | nextpnr-0.11 |",
+                "| ulx3s-12f | median |  | 151.2 of 150, 400.0 of 150, 58.8 of 50 |  |  |"):
         assert row in text
+    assert "old" not in text.split("## Boards")[1]
 
 
 def test_large_chips_stand_with_the_time_of_a_board(built):
