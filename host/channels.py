@@ -19,7 +19,10 @@ class ChannelError(ConnectionError):
 
 
 class Channel(Protocol):
-    """Bytes both ways, in order; either way may lose or spoil some, which the link repairs."""
+    """Bytes both ways, in order; either way may lose or spoil some, which the link repairs.
+
+    A channel whose other end has a time of its own tells it by a method `seconds`, in place of `time.monotonic`.
+    """
 
     def write(self, payload: bytes) -> None:
         """Send bytes, or raise ChannelError."""
@@ -181,7 +184,7 @@ class SimChannel:
     """A channel to a simulated chip, whose clock runs only while someone reads.
 
     A read that finds nothing runs `cycles` for each second of its time-out, in steps of `step`: time-outs count the
-    chip's time, not that of the machine that simulates it.
+    chip's time (`seconds`), not that of the machine that simulates it, which may be busy with other things.
 
     Parameters
     ----------
@@ -195,6 +198,11 @@ class SimChannel:
 
     def __init__(self, chip: SimulatedChip, *, step: int = 1_000, cycles: int = 1_000_000) -> None:
         self._chip, self._step, self._cycles = chip, step, cycles
+        self._asked = 0  # cycles, of which the chip may have run fewer
+
+    def seconds(self) -> float:
+        """Return the seconds that have passed for the chip."""
+        return self._asked / self._cycles
 
     def write(self, payload: bytes) -> None:
         """Queue bytes for the chip."""
@@ -205,8 +213,10 @@ class SimChannel:
         answered = self._chip.pull()
         left = int(timeout * self._cycles)
         while not answered and left > 0:
-            self._chip.run(min(self._step, left))
-            left -= self._step
+            step = min(self._step, left)
+            self._chip.run(step)
+            self._asked += step
+            left -= step
             answered = self._chip.pull()
         return answered
 

@@ -25,8 +25,6 @@ BAUD = 3_000_000
 BITS_OF_A_BYTE = 10  # start and stop bits included
 CLOCK_HZ = 50_000_000
 """Of the boards' chips (docs/boards)."""
-_PATIENCE_S = 60.0
-"""Before a request is repeated: bytes that trickle in are timed by the clock of a machine that may be busy."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,7 +54,7 @@ def line_speed(placement: Placement, x: Any, screen: Screen, *, streamed: int) -
     """
     chip = verilated(placement.geometry, screen.tell)
     channel = SimChannel(PromptChip(chip), cycles=CLOCK_HZ)
-    with Device(LinkBackend(Link(channel, placement.geometry, timeout=_PATIENCE_S))) as device:
+    with Device(LinkBackend(Link(channel, placement.geometry))) as device:
         try:
             device.configure(placement)
             device.load(x, progress=screen.progress)

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from host.channels import ChannelError, LoopbackChannel
+import host.link
+from host.channels import ChannelError, LoopbackChannel, SimChannel
 from host.link import Link, LinkError, RequestError
 from rtl.params import Opcode, Status, geometry_hash, preset
 from rtl.params.protocol import MAGIC, PROTOCOL_VERSION, REQUEST_BYTES, WINDOW
@@ -39,6 +40,37 @@ def check_same(out, fake, channel, link):
     assert (channel.endpoint.digest, channel.endpoint.commands) == (
         CLEAN_CHANNEL.endpoint.digest, CLEAN_CHANNEL.endpoint.commands)
     assert (link._digest, link._commands) == (channel.endpoint.digest, channel.endpoint.commands)
+
+
+class Trickle:
+    """A simulated chip on a busy machine: every run brings a byte, and takes a minute; `deaf` from some run on."""
+
+    def __init__(self, deaf=10**9):
+        self.endpoint, self.sent, self.waiting = Endpoint(FakeDevice(), GEOMETRY), b"", b""
+        self.minutes, self.deaf = 0, deaf
+
+    def push(self, data):
+        self.waiting += self.endpoint.exchange(data)
+
+    def pull(self):
+        sent, self.sent = self.sent, b""
+        return sent
+
+    def run(self, cycles):
+        assert cycles > 0
+        self.minutes += 1
+        if self.minutes < self.deaf:
+            self.sent, self.waiting = self.sent + self.waiting[:1], self.waiting[1:]
+
+
+def test_a_simulated_chip_is_given_its_own_time(monkeypatch):
+    chip = Trickle()
+    monkeypatch.setattr(host.link.time, "monotonic", lambda: 60.0 * chip.minutes)
+    link = Link(SimChannel(chip), GEOMETRY)
+    assert (run(link), link.repeats) == (CLEAN, 0)
+    chip.deaf = chip.minutes
+    with pytest.raises(LinkError, match="no answer from the device: READ repeated 8 times"):
+        link.read(place(1, 2, 0))
 
 
 def test_a_clean_run_repeats_nothing():
