@@ -178,7 +178,7 @@ def _builds(directory: Path) -> list[str]:
     if not boards:
         return ["## Boards", "", "No build has left a report here: `bitline build NAME`.", ""]
     return ["## Boards", "", "After place and route, by the tool's model of the device.", "",
-            *_table(("board", "preset", *_NAMES.values()), boards), "",
+            *_table(("board", "preset", *_NAMES.values()), boards),
             "Every seed that was tried, with the minutes of processors that it took.", "",
             *_table(("board", "seed", "router", "MHz of those asked", "minutes", "nextpnr"), speeds)]
 
