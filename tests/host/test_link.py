@@ -43,11 +43,11 @@ def check_same(out, fake, channel, link):
 
 
 class Trickle:
-    """A simulated chip on a busy machine: every run brings a byte, and takes a minute; `deaf` from some run on."""
+    """A simulated chip on a busy machine: every run brings a byte, and takes a minute, until it is `deaf`."""
 
-    def __init__(self, deaf=10**9):
+    def __init__(self):
         self.endpoint, self.sent, self.waiting = Endpoint(FakeDevice(), GEOMETRY), b"", b""
-        self.minutes, self.deaf = 0, deaf
+        self.minutes, self.deaf = 0, False
 
     def push(self, data):
         self.waiting += self.endpoint.exchange(data)
@@ -59,7 +59,7 @@ class Trickle:
     def run(self, cycles):
         assert cycles > 0
         self.minutes += 1
-        if self.minutes < self.deaf:
+        if not self.deaf:
             self.sent, self.waiting = self.sent + self.waiting[:1], self.waiting[1:]
 
 
@@ -68,7 +68,7 @@ def test_a_simulated_chip_is_given_its_own_time(monkeypatch):
     monkeypatch.setattr(host.link.time, "monotonic", lambda: 60.0 * chip.minutes)
     link = Link(SimChannel(chip), GEOMETRY)
     assert (run(link), link.repeats) == (CLEAN, 0)
-    chip.deaf = chip.minutes
+    chip.deaf = True
     with pytest.raises(LinkError, match="no answer from the device: READ repeated 8 times"):
         link.read(place(1, 2, 0))
 
